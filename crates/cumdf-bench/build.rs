@@ -1,0 +1,3 @@
+//! Tells cargo where libtorch lies, for what this crate links.
+
+include!("../../scripts/link_libtorch.rs");

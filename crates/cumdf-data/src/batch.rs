@@ -1,0 +1,112 @@
+//! What a model is handed. Labels exist in [`TrainBatch`] alone: evaluation has no way to reach them.
+
+use std::cell::OnceCell;
+
+use tch::Tensor;
+
+use crate::TrainSet;
+
+/// The features of `B` samples, as a model sees them. Carries no label.
+///
+/// `T` is the longest length in the batch, which may be shorter than the data set's.
+#[derive(Debug)]
+pub struct Inputs {
+    /// `[B, T, d_m]` per modality, standardised; exactly 0 wherever `seen` is false.
+    pub features: [Tensor; 3],
+    /// `[B, 3, T]` bool: the frame is there (inside the length, neither dropped nor absent).
+    pub seen: Tensor,
+    /// `[B, T]` bool: the step lies inside the sample's length; every sample has at least one.
+    pub valid: Tensor,
+}
+
+impl Inputs {
+    /// `[B, 3]` bool: the modality has at least one seen frame.
+    pub fn available(&self) -> Tensor {
+        self.seen.any_dim(2, false)
+    }
+
+    /// Number of samples `B`.
+    pub fn len(&self) -> i64 {
+        self.valid.size()[0]
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Training labels of `B` samples. Only [`crate::TrainSet`] makes them.
+#[derive(Debug)]
+pub struct Targets {
+    pub(crate) distribution: Tensor,
+    pub(crate) score: Option<Tensor>,
+}
+
+impl Targets {
+    /// `[B, C]`: the distribution over classes that cross-entropy is trained towards.
+    pub fn distribution(&self) -> &Tensor {
+        &self.distribution
+    }
+
+    /// `[B]`: the real score; `None` for emotions.
+    pub fn score(&self) -> Option<&Tensor> {
+        self.score.as_ref()
+    }
+}
+
+/// `B` training samples: what a learner's loss reads. Nothing is gathered before it is asked for,
+/// so a learner that reads one view pays for one.
+#[derive(Debug)]
+pub struct TrainBatch<'a> {
+    /// `[B]` i64 on the device: positions in the training split, stable under shuffling.
+    pub index: Tensor,
+    set: &'a TrainSet,
+    rows: Vec<usize>,
+    longest: i64,
+    seen: Option<Tensor>,
+    targets: OnceCell<Targets>,
+}
+
+impl<'a> TrainBatch<'a> {
+    /// `seen` is `[B, 3, T]` after MRMS, `None` where nothing was hidden.
+    pub(crate) fn new(
+        set: &'a TrainSet,
+        rows: Vec<usize>,
+        index: Tensor,
+        longest: i64,
+        seen: Option<Tensor>,
+    ) -> Self {
+        Self { index, set, rows, longest, seen, targets: OnceCell::new() }
+    }
+
+    /// The view with nothing dropped: what the samples really have.
+    pub fn complete(&self) -> Inputs {
+        self.set.resident.gather(&self.index, self.longest, None)
+    }
+
+    /// The view after MRMS.
+    pub fn incomplete(&self) -> Inputs {
+        self.set.resident.gather(&self.index, self.longest, self.seen.as_ref())
+    }
+
+    /// The labels of both views.
+    pub fn targets(&self) -> &Targets {
+        self.targets.get_or_init(|| self.set.targets(&self.index))
+    }
+
+    /// The same positions as `index`, on the host.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Number of samples `B`.
+    pub fn len(&self) -> i64 {
+        self.rows.len() as i64
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}

@@ -1,0 +1,186 @@
+//! Typed reads and writes on top of the HDF5 library: whatever number or string type a file holds
+//! comes out as f32, f64 or `String`, and a file that lies about its sizes is refused.
+
+use anyhow::{Context, Result, bail, ensure};
+use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::{Container, Group, H5Type, Location};
+use ndarray::{ArrayView, IxDyn};
+
+/// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
+const MOST_PACKED: u64 = 1100;
+/// Never-written data sets (all zeros) take no space in a file, up to this many bytes.
+const FREE_BYTES: u64 = 1 << 30;
+
+/// A group of a file, its absolute path, and the file's size, for messages and plausibility.
+pub(crate) struct Node {
+    pub(crate) group: Group,
+    path: String,
+    file_bytes: u64,
+}
+
+/// Numbers of one data set in C order.
+pub(crate) struct Numbers<T> {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<T>,
+}
+
+impl Node {
+    /// The root of an open file.
+    pub(crate) fn root(file: &hdf5::File, file_bytes: u64) -> Result<Self> {
+        Ok(Self { group: file.group("/")?, path: String::new(), file_bytes })
+    }
+
+    /// Absolute path of a member.
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// Whether a member of this name exists.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.group.link_exists(name)
+    }
+
+    /// A group inside this one.
+    pub(crate) fn child(&self, name: &str) -> Result<Self> {
+        let path = self.path_of(name);
+        ensure!(
+            self.has(name),
+            "no group {path}; the native layout wants /train, /valid and /test"
+        );
+        let group =
+            self.group.group(name).with_context(|| format!("{path} is no readable group"))?;
+        Ok(Self { group, path, file_bytes: self.file_bytes })
+    }
+
+    /// A data set of `rank` axes, any number type.
+    pub(crate) fn numbers<T: H5Type>(&self, name: &str, rank: &[usize]) -> Result<Numbers<T>> {
+        let path = self.path_of(name);
+        let data = self.dataset(name)?;
+        let shape = data.shape();
+        let ranks = rank.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
+        ensure!(rank.contains(&shape.len()), "{path} has shape {shape:?}, expected {ranks} axes");
+        let values = self.values(&data, &path)?;
+        Ok(Numbers { shape, values })
+    }
+
+    /// A one-dimensional data set of strings.
+    pub(crate) fn strings(&self, name: &str) -> Result<Vec<String>> {
+        let path = self.path_of(name);
+        let data = self.dataset(name)?;
+        ensure!(data.ndim() == 1, "{path} has shape {:?}, expected [N] strings", data.shape());
+        self.texts(&data, &path)
+    }
+
+    /// An attribute holding strings, one or many; `None` when there is none.
+    pub(crate) fn text_attribute(&self, name: &str) -> Result<Option<Vec<String>>> {
+        self.attribute(name)?.map(|a| self.texts(&a, &format!("attribute `{name}`"))).transpose()
+    }
+
+    /// An attribute holding numbers, one or many; `None` when there is none.
+    pub(crate) fn number_attribute(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        self.attribute(name)?.map(|a| self.values(&a, &format!("attribute `{name}`"))).transpose()
+    }
+
+    fn attribute(&self, name: &str) -> Result<Option<hdf5::Attribute>> {
+        let names = self.group.attr_names().context("the attributes cannot be listed")?;
+        if !names.iter().any(|n| n == name) {
+            return Ok(None);
+        }
+        Ok(Some(self.group.attr(name).with_context(|| format!("unreadable attribute `{name}`"))?))
+    }
+
+    fn dataset(&self, name: &str) -> Result<hdf5::Dataset> {
+        let path = self.path_of(name);
+        ensure!(self.has(name), "no data set {path}; docs/data.md lists what a split holds");
+        self.group.dataset(name).with_context(|| format!("{path} is no readable data set"))
+    }
+
+    fn values<T: H5Type>(&self, data: &Container, path: &str) -> Result<Vec<T>> {
+        let dtype = data.dtype().with_context(|| format!("{path} has no readable type"))?;
+        ensure!(dtype.conv_to::<T>().is_some(), "{path} does not hold numbers");
+        self.check_size(data, size_of::<T>(), path)?;
+        data.read_raw().with_context(|| format!("{path} cannot be read, the file may be damaged"))
+    }
+
+    fn texts(&self, data: &Container, path: &str) -> Result<Vec<String>> {
+        let dtype = data.dtype().with_context(|| format!("{path} has no readable type"))?;
+        let descriptor = dtype.to_descriptor();
+        let unreadable = || format!("{path} cannot be read, the file may be damaged");
+        macro_rules! read {
+            ($($kind:tt)+) => {{
+                self.check_size(data, size_of::<$($kind)+>(), path)?;
+                let raw = data.read_raw::<$($kind)+>().with_context(unreadable)?;
+                // `as_str` trusts the file to hold UTF-8, so the bytes are checked here.
+                raw.iter().map(|s| Ok(str::from_utf8(s.as_bytes())?.to_owned())).collect()
+            }};
+        }
+        let texts: Result<Vec<String>> = match descriptor {
+            Ok(TypeDescriptor::VarLenUnicode) => read!(VarLenUnicode),
+            Ok(TypeDescriptor::VarLenAscii) => read!(VarLenAscii),
+            Ok(TypeDescriptor::FixedAscii(..=64)) => read!(FixedAscii<64>),
+            Ok(TypeDescriptor::FixedAscii(..=1024)) => read!(FixedAscii<1024>),
+            Ok(TypeDescriptor::FixedUnicode(..=64)) => read!(FixedUnicode<64>),
+            Ok(TypeDescriptor::FixedUnicode(..=1024)) => read!(FixedUnicode<1024>),
+            _ => bail!("{path} does not hold strings of at most 1024 bytes"),
+        };
+        texts.with_context(|| format!("{path} holds a string that is not UTF-8"))
+    }
+
+    /// Refuses a size that the file cannot hold, before anything is allocated.
+    fn check_size(&self, data: &Container, element: usize, path: &str) -> Result<()> {
+        let shape = data.shape();
+        let bytes = shape.iter().try_fold(element as u64, |n, side| n.checked_mul(*side as u64));
+        let most = self.file_bytes.saturating_mul(MOST_PACKED).saturating_add(FREE_BYTES);
+        ensure!(
+            bytes.is_some_and(|bytes| bytes <= most),
+            "{path} claims shape {shape:?}, more than a file of {} bytes can hold: it is damaged",
+            self.file_bytes
+        );
+        Ok(())
+    }
+}
+
+/// Writes a data set of the given shape, without a time stamp: equal data, equal bytes.
+pub(crate) fn put<T: H5Type>(
+    group: &Group,
+    name: &str,
+    shape: &[usize],
+    values: &[T],
+) -> Result<()> {
+    let view = ArrayView::from_shape(IxDyn(shape), values)
+        .with_context(|| format!("{name}: {} values do not fill {shape:?}", values.len()))?;
+    let builder = group.new_dataset_builder().obj_track_times(false);
+    builder.with_data(view).create(name).with_context(|| format!("cannot write {name}"))?;
+    Ok(())
+}
+
+/// Writes strings as a data set.
+pub(crate) fn put_texts(group: &Group, name: &str, texts: &[String]) -> Result<()> {
+    put(group, name, &[texts.len()], &var_len(texts)?)
+}
+
+/// Writes one string as a scalar attribute.
+pub(crate) fn put_text_attribute(at: &Location, name: &str, text: &str) -> Result<()> {
+    let value = var_len(&[text.to_owned()])?;
+    at.new_attr_builder().with_data(ArrayView::from_shape((), &value)?).create(name)?;
+    Ok(())
+}
+
+/// Writes strings as a one-dimensional attribute.
+pub(crate) fn put_text_list_attribute(at: &Location, name: &str, texts: &[String]) -> Result<()> {
+    at.new_attr_builder().with_data(&var_len(texts)?).create(name)?;
+    Ok(())
+}
+
+/// Writes numbers as a one-dimensional attribute.
+pub(crate) fn put_number_attribute(at: &Location, name: &str, values: &[f32]) -> Result<()> {
+    at.new_attr_builder().with_data(values).create(name)?;
+    Ok(())
+}
+
+fn var_len(texts: &[String]) -> Result<Vec<VarLenUnicode>> {
+    texts
+        .iter()
+        .map(|t| t.parse().with_context(|| format!("{t:?} holds a NUL and cannot be stored")))
+        .collect()
+}

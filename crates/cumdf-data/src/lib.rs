@@ -1,0 +1,51 @@
+//! Data sets of CUMDF: HDF5 files in, batches on the training device out. Knows no model.
+//!
+//! - [`Dataset`]: a file in the native layout (`docs/data.md`), read, checked and kept on the host;
+//! - [`Corpus`]: the same on the training device, standardised by the training split's
+//!   [`FeatureStats`]. [`TrainSet`] hands out labels, [`EvalSet`] has none to hand out;
+//! - [`MrmsConfig`] and [`View`]: what is hidden, in training and in evaluation;
+//! - [`synthetic`]: two seeded corpora whose truth is known;
+//! - [`inspect`]: the statistics of a file.
+//!
+//! ```no_run
+//! use cumdf_data::{Corpus, Dataset, EpochOrder, ModalitySet, MrmsConfig, View, synthetic};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let file = synthetic::ensure(synthetic::Kind::Sentiment, "data")?;
+//! let corpus = Corpus::prepare(&Dataset::open(&file)?, 5.0, false, tch::Device::Cpu)?;
+//! let masks = MrmsConfig { drop_ratios: vec![0.0, 0.2, 0.4], inter: 0.5 };
+//! let order = EpochOrder { seed: 1, epoch: 0, batch_size: 32, bucket: 8 };
+//! for batch in corpus.train.epoch(&masks, order) {
+//!     let (inputs, targets) = (batch.incomplete(), batch.targets());
+//!     // a model reads `inputs`, its loss reads `targets`
+//! }
+//! let view = View { condition: ModalitySet::ALL, drop_ratio: 0.2, seed: 1 };
+//! for (rows, inputs) in corpus.test.batches(&view, 64) {
+//!     // `rows` says which samples of the split these are
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod dataset;
+mod device;
+mod hdf;
+pub mod inspect;
+mod modality;
+mod mrms;
+mod native;
+mod order;
+mod stats;
+pub mod synthetic;
+mod task;
+mod validate;
+
+pub use batch::{Inputs, Targets, TrainBatch};
+pub use dataset::{Dataset, Repairs, Samples, Truth};
+pub use device::{Corpus, EvalSet, TrainSet};
+pub use modality::{Modality, ModalitySet, Split};
+pub use mrms::{MrmsConfig, SampleKey, View};
+pub use order::EpochOrder;
+pub use stats::FeatureStats;
+pub use task::{Labels, Task};

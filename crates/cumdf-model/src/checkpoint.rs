@@ -1,0 +1,214 @@
+//! Checkpoints: one safetensors file with everything that using a model takes.
+//!
+//! Tensors stand under their variables' names; the metadata key `cumdf` holds a JSON
+//! [`Header`] (model, resolved configuration, data set, feature statistics, metrics), so that
+//! `safetensors.safe_open(path, "pt").metadata()["cumdf"]` is all that Python needs.
+
+use std::{collections::BTreeMap, collections::HashMap, fs, io::Write as _, path::Path};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use cumdf_data::{FeatureStats, Task};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::{Kind, Tensor, nn::VarStore};
+
+use crate::config::DataShape;
+
+/// Version of the format; a reader refuses any other.
+const VERSION: u32 = 1;
+const METADATA_KEY: &str = "cumdf";
+
+/// What a checkpoint says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Format version.
+    pub version: u32,
+    /// The network, for example `cumdf`.
+    pub model: String,
+    /// The part it was trained for, for example `teacher` or `student`.
+    pub stage: String,
+    /// The resolved configuration of its run.
+    pub config: Value,
+    /// The data it was trained on.
+    pub data: DataCard,
+    /// What was measured when it was saved: epoch, validation metrics.
+    pub metrics: Value,
+}
+
+/// What a model must know of its training data to read other data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataCard {
+    /// Name of the data set.
+    pub name: String,
+    /// Meaning of the labels, with class names.
+    pub task: Task,
+    /// Sequence length `T`.
+    pub steps: i64,
+    /// Feature and class counts.
+    pub shape: DataShape,
+    /// Standardisation of the features.
+    pub stats: FeatureStats,
+}
+
+impl Header {
+    /// A header of the current version.
+    pub fn new(model: &str, stage: &str, config: Value, data: DataCard, metrics: Value) -> Self {
+        Self { version: VERSION, model: model.into(), stage: stage.into(), config, data, metrics }
+    }
+}
+
+/// A checkpoint read into memory, tensors on the CPU.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// What it says about itself.
+    pub header: Header,
+    /// Every tensor by name.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// Writes a checkpoint: a temporary file beside `path`, synchronised, then renamed over it.
+///
+/// # Errors
+/// When a tensor is of a kind that the format does not know, or the file cannot be written.
+pub fn save(path: &Path, header: &Header, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let stored = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name, Stored::new(tensor).with_context(|| name.clone())?)))
+        .collect::<Result<Vec<_>>>()?;
+    let views = stored
+        .iter()
+        .map(|(name, s)| Ok((*name, TensorView::new(s.dtype, s.shape.clone(), &s.bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(header)?)]);
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write the checkpoint {}", path.display()))
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// When the file is missing, cut short, not a safetensors file, without our header, or of another
+/// version.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    let at = path.display();
+    let bytes = fs::read(path).with_context(|| format!("cannot read the checkpoint {at}"))?;
+    let broken = |err: safetensors::SafeTensorError| {
+        anyhow!(
+            "{at} is not a whole safetensors file ({err}; {} bytes): it may be cut short, copy it again or train anew",
+            bytes.len()
+        )
+    };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    let Some(text) = metadata.metadata().as_ref().and_then(|m| m.get(METADATA_KEY)) else {
+        bail!("{at} has no `{METADATA_KEY}` metadata: it is not a CUMDF checkpoint");
+    };
+    let header: Value = serde_json::from_str(text).with_context(|| format!("{at}: metadata"))?;
+    let version = &header["version"];
+    ensure!(
+        *version == VERSION,
+        "{at} is of checkpoint version {version}, this program reads version {VERSION}: use the program that wrote it, or train anew"
+    );
+    let header = serde_json::from_value(header).with_context(|| format!("{at}: metadata"))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+    let tensors = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let tensor = load(&view).with_context(|| format!("{at}: tensor {name}"))?;
+            Ok((name, tensor))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Checkpoint { header, tensors })
+}
+
+/// Every variable of a store, trainable or not, by name.
+pub fn variables(vs: &VarStore) -> BTreeMap<String, Tensor> {
+    vs.variables().into_iter().collect()
+}
+
+/// Copies `tensors` into the variables of `vs`, all or nothing.
+///
+/// # Errors
+/// Lists at once every variable that `tensors` lacks, every one too many, and every shape or kind
+/// that differs.
+pub fn restore(vs: &VarStore, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    let variables = variables(vs);
+    let mut wrong = Vec::new();
+    for (name, variable) in &variables {
+        match tensors.get(name) {
+            None => wrong.push(format!("lacks {name} {:?}", variable.size())),
+            Some(t) if t.size() != variable.size() || t.kind() != variable.kind() => {
+                wrong.push(format!(
+                    "{name} is {:?} {:?}, the model has {:?} {:?}",
+                    t.kind(),
+                    t.size(),
+                    variable.kind(),
+                    variable.size()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    wrong.extend(
+        tensors.keys().filter(|n| !variables.contains_key(*n)).map(|n| format!("has also {n}")),
+    );
+    const SHOWN: usize = 8;
+    let more = wrong.len().saturating_sub(SHOWN);
+    let tail = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    wrong.truncate(SHOWN);
+    ensure!(
+        wrong.is_empty(),
+        "the checkpoint is of another model or other sizes:\n  {}{tail}",
+        wrong.join("\n  ")
+    );
+    let _guard = tch::no_grad_guard();
+    for (name, mut variable) in variables {
+        variable.copy_(&tensors[&name]);
+    }
+    Ok(())
+}
+
+/// A tensor's bytes, little-endian, as the format wants them.
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let dtype = match tensor.kind() {
+            Kind::Float => Dtype::F32,
+            Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
+            Kind::Uint8 => Dtype::U8,
+            other => bail!("tensors of kind {other:?} are not stored"),
+        };
+        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let mut bytes = vec![0; tensor.numel() * dtype.bitsize() / 8];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+        let shape = tensor.size().iter().map(|d| *d as usize).collect();
+        Ok(Self { dtype, shape, bytes })
+    }
+}
+
+fn load(view: &TensorView) -> Result<Tensor> {
+    let kind = match view.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::I64 => Kind::Int64,
+        Dtype::U8 => Kind::Uint8,
+        other => bail!("data of type {other:?} is not read"),
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|d| *d as i64).collect();
+    Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+}

@@ -1,0 +1,75 @@
+//! One Transformer encoder layer, as `torch.nn.TransformerEncoderLayer` builds it by default:
+//! post-norm, ReLU, dropout on attention weights, inside the feed-forward and on both residuals.
+
+use tch::{
+    Tensor,
+    nn::{Init, Path},
+};
+
+use super::{LayerNorm, Linear};
+
+/// Self-attention and a feed-forward network, each with a residual and a layer normalisation.
+#[derive(Debug)]
+pub(crate) struct TransformerLayer {
+    in_proj_weight: Tensor, // [3d, d]: query, key, value
+    in_proj_bias: Tensor,   // [3d]
+    out_proj: Linear,
+    linear1: Linear,
+    linear2: Linear,
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+    n_heads: i64,
+    dropout: f64,
+}
+
+impl TransformerLayer {
+    pub(crate) fn new(vs: &Path, dim: i64, n_heads: i64, ffn_dim: i64, dropout: f64) -> Self {
+        let attention = vs / "self_attn";
+        let bound = (6.0 / (4 * dim) as f64).sqrt(); // Xavier over the fused matrix, as PyTorch
+        let xavier = Init::Uniform { lo: -bound, up: bound };
+        let out_proj = Linear::new(&(&attention / "out_proj"), dim, dim);
+        let _guard = tch::no_grad_guard();
+        let _ = out_proj.bias.as_ref().expect("made with a bias").shallow_clone().zero_();
+        Self {
+            in_proj_weight: attention.var("in_proj_weight", &[3 * dim, dim], xavier),
+            in_proj_bias: attention.zeros("in_proj_bias", &[3 * dim]),
+            out_proj,
+            linear1: Linear::new(&(vs / "linear1"), dim, ffn_dim),
+            linear2: Linear::new(&(vs / "linear2"), ffn_dim, dim),
+            norm1: LayerNorm::new(&(vs / "norm1"), dim),
+            norm2: LayerNorm::new(&(vs / "norm2"), dim),
+            n_heads,
+            dropout,
+        }
+    }
+
+    /// `x [B, T, d]`, keys restricted to the true steps of `open [B, T]` (at least one a row).
+    pub(crate) fn forward(&self, x: &Tensor, open: &Tensor, train: bool) -> Tensor {
+        let attended = self.attend(x, open, train).dropout(self.dropout, train);
+        let x = self.norm1.forward(&(x + attended));
+        let hidden = self.linear1.forward(&x).relu().dropout(self.dropout, train);
+        let fed = self.linear2.forward(&hidden).dropout(self.dropout, train);
+        self.norm2.forward(&(x + fed))
+    }
+
+    fn attend(&self, x: &Tensor, open: &Tensor, train: bool) -> Tensor {
+        let (b, t, d) = x.size3().expect("x is [B, T, d]");
+        let qkv = x
+            .linear(&self.in_proj_weight, Some(&self.in_proj_bias))
+            .view([b, t, 3, self.n_heads, d / self.n_heads])
+            .permute([2, 0, 3, 1, 4]); // [3, B, h, T, d / h]
+        let mask = open.view([b, 1, 1, t]).expand([b, self.n_heads, t, t], false);
+        let dropout = if train { self.dropout } else { 0.0 };
+        let heads = Tensor::scaled_dot_product_attention(
+            &qkv.get(0),
+            &qkv.get(1),
+            &qkv.get(2),
+            Some(&mask),
+            dropout,
+            false,
+            None,
+            false,
+        ); // [B, h, T, d / h]
+        self.out_proj.forward(&heads.transpose(1, 2).reshape([b, t, d]))
+    }
+}

@@ -1,0 +1,93 @@
+//! The losses, each a function of tensors (Eq. 10, 16-18). Weights stay in the configuration.
+
+use tch::{Kind, Tensor};
+
+/// Cross-entropy `L_task` with a target distribution, mean over samples. Eq. 18.
+///
+/// - `logits`, `target`: `[B, C]`
+pub fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
+    per_sample_cross_entropy(logits, target).mean(Kind::Float)
+}
+
+/// The same per sample, `[B]`.
+fn per_sample_cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
+    -(logits.log_softmax(-1, Kind::Float) * target).sum_dim_intlist(
+        [-1i64].as_slice(),
+        false,
+        Kind::Float,
+    )
+}
+
+/// Uni-modal cross-entropy `L_uni`: mean over the (sample, modality) pairs with a seen frame, 0
+/// when there is none. Trains the heads of Eq. 11.
+///
+/// - `logits`: `[B, C]` per modality; `target`: `[B, C]`; `available`: `[B, 3]` bool
+pub fn unimodal(logits: &[Tensor; 3], target: &Tensor, available: &Tensor) -> Tensor {
+    let each = Tensor::stack(&logits.each_ref().map(|l| per_sample_cross_entropy(l, target)), 1);
+    masked_mean(&each, available)
+}
+
+/// Mean absolute error `L_score` of the expected score, in the score's units.
+///
+/// - `logits`: `[B, C]`; `bin_scores`: `[C]`; `score`: `[B]`
+pub fn expected_score(logits: &Tensor, bin_scores: &Tensor, score: &Tensor) -> Tensor {
+    let expected = logits.softmax(-1, Kind::Float).matmul(bin_scores);
+    (expected - score).abs().mean(Kind::Float)
+}
+
+/// Counterfactual loss `L_cou`, Eq. 16 with `lambda_m = stopgrad(X_con,m)`: least, 1/3, when the
+/// modalities carry equal weight.
+///
+/// - `shares`: `X_con [3]`
+pub fn counterfactual(shares: &Tensor) -> Tensor {
+    (shares.detach() * shares).sum(Kind::Float)
+}
+
+/// Cosine distance `1 - cos(a, b)` per row, `[B]`: one term of `L_SRD` (Eq. 10).
+///
+/// - `student`, `teacher`: `[B, d]`, already projected
+pub fn cosine_distance(student: &Tensor, teacher: &Tensor) -> Tensor {
+    1.0 - Tensor::cosine_similarity(student, teacher, -1, 1e-8)
+}
+
+/// Distillation of the teacher's predictions: `KL(teacher || student)`, mean over samples. Not in
+/// the paper; a switch of the student (Hinton, Vinyals, Dean, 2015, at temperature 1).
+///
+/// - `logits`: the student's, `[B, C]`; `teacher`: the teacher's probabilities, `[B, C]`
+pub fn prediction_distillation(logits: &Tensor, teacher: &Tensor) -> Tensor {
+    let log_ratio = teacher.clamp_min(1e-12).log() - logits.log_softmax(-1, Kind::Float);
+    (teacher * log_ratio).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+}
+
+/// Mean of `x` over the true places of `mask` (same shape), 0 when there is none.
+pub fn masked_mean(x: &Tensor, mask: &Tensor) -> Tensor {
+    let kept = x.masked_fill(&mask.logical_not(), 0.0).sum(Kind::Float);
+    kept / mask.to_kind(Kind::Float).sum(Kind::Float).clamp_min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_shares_are_the_least_counterfactual_loss() {
+        let equal = counterfactual(&Tensor::from_slice(&[1.0f32 / 3.0; 3])).double_value(&[]);
+        let skewed = counterfactual(&Tensor::from_slice(&[0.5f32, 0.3, 0.2])).double_value(&[]);
+        assert!((equal - 1.0 / 3.0).abs() < 1e-6 && skewed > equal, "{equal} {skewed}");
+    }
+
+    #[test]
+    fn a_uniform_guess_costs_log_c() {
+        let target = Tensor::from_slice(&[0f32, 1.0, 0.0, 0.0]).view([1, 4]);
+        let loss = cross_entropy(&target.zeros_like(), &target).double_value(&[]);
+        assert!((loss - 4f64.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nothing_seen_costs_nothing() {
+        let logits = [0, 1, 2].map(|_| Tensor::from_slice(&[f32::NAN, 0.0]).view([1, 2]));
+        let target = Tensor::from_slice(&[1f32, 0.0]).view([1, 2]);
+        let none = Tensor::zeros([1, 3], (Kind::Bool, tch::Device::Cpu));
+        assert_eq!(unimodal(&logits, &target, &none).double_value(&[]).to_bits(), 0);
+    }
+}

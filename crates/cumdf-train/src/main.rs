@@ -1,0 +1,22 @@
+//! `cumdf-train`: teacher, student, evaluate, doctor.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+
+fn main() -> ExitCode {
+    // libtorch must find its CUDA half before anything asks it about CUDA.
+    cumdf_train::device::load_cuda();
+    let args = cli::Args::parse();
+    cumdf_train::telemetry::init(args.verbose);
+    match cli::run(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            tracing::error!("{err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,573 @@
+//! Metrics of a split, and what a constant answer reaches on it.
+//!
+//! A metric brings its key, its label, its unit and its direction along, so that a table is a loop
+//! over metrics. Values are stored as fractions in [0, 1] or in units of the score; only
+//! [`Metric::format`] turns a fraction into percent.
+//!
+//! Definitions follow the paper and, where it is silent, scikit-learn: every F1 is
+//! `f1_score(truth, prediction, average="weighted")`, the classes' F1 weighted by how often each
+//! is true. A value that is undefined on a split (a correlation with a constant, an F1 with no
+//! sample left) is 0, so that tables and JSON hold numbers only.
+
+use std::fmt;
+
+use cumdf_data::{Labels, Task};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// One figure of merit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    /// Mean absolute difference of the predicted and the true score.
+    Mae,
+    /// Sentiment: weighted F1 of positive against negative, neutral truths left out.
+    /// Emotion: weighted F1 over the classes.
+    F1,
+    /// Weighted F1 of non-negative against negative, over all samples.
+    F1Nonneg,
+    /// Accuracy of positive against negative, neutral truths left out.
+    Acc2,
+    /// Accuracy over the task's integer bins. Its key is `acc7` whatever their number, which only
+    /// the label shows.
+    AccBins {
+        /// Number of bins, 7 for scores in [-3, 3].
+        n_bins: usize,
+    },
+    /// Pearson's correlation of the predicted and the true score.
+    Corr,
+    /// Accuracy over the emotions.
+    Acc,
+    /// Weighted F1 of one emotion against the rest.
+    F1Class(String),
+}
+
+impl Metric {
+    /// The metrics of a task, in the order of tables; the paper's come first.
+    pub fn of(task: &Task) -> Vec<Self> {
+        match task {
+            Task::Sentiment { .. } => vec![
+                Self::Mae,
+                Self::F1,
+                Self::F1Nonneg,
+                Self::Acc2,
+                Self::AccBins { n_bins: task.n_classes() },
+                Self::Corr,
+            ],
+            Task::Emotion { classes } => {
+                let per_class = classes.iter().cloned().map(Self::F1Class);
+                [Self::F1, Self::Acc].into_iter().chain(per_class).collect()
+            }
+        }
+    }
+
+    /// The name in JSON and CSV: `mae`, `f1`, `f1_nonneg`, `acc2`, `acc7`, `corr`, `acc` or
+    /// `f1_<class>`.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Mae => "mae".into(),
+            Self::F1 => "f1".into(),
+            Self::F1Nonneg => "f1_nonneg".into(),
+            Self::Acc2 => "acc2".into(),
+            Self::AccBins { .. } => "acc7".into(),
+            Self::Corr => "corr".into(),
+            Self::Acc => "acc".into(),
+            Self::F1Class(class) => format!("f1_{class}"),
+        }
+    }
+
+    /// The name in a table's head.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Mae => "MAE".into(),
+            Self::F1 => "F1".into(),
+            Self::F1Nonneg => "F1 (neg/non-neg)".into(),
+            Self::Acc2 => "Acc-2".into(),
+            Self::AccBins { n_bins } => format!("Acc-{n_bins}"),
+            Self::Corr => "Corr".into(),
+            Self::Acc => "Acc".into(),
+            Self::F1Class(class) => format!("F1 {class}"),
+        }
+    }
+
+    /// Whether the value is a fraction that is printed in percent.
+    pub fn is_fraction(&self) -> bool {
+        !matches!(self, Self::Mae | Self::Corr)
+    }
+
+    /// Whether a smaller value is better.
+    pub fn lower_is_better(&self) -> bool {
+        matches!(self, Self::Mae)
+    }
+
+    /// Whether `a` is better than `b`; never when either is NaN.
+    pub fn is_better(&self, a: f64, b: f64) -> bool {
+        if self.lower_is_better() { a < b } else { a > b }
+    }
+
+    /// The value as printed: percent with two decimals, or three decimals.
+    pub fn format(&self, value: f64) -> String {
+        if self.is_fraction() { format!("{:.2}", 100.0 * value) } else { format!("{value:.3}") }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.key())
+    }
+}
+
+/// The values of a task's metrics, in the order of [`Metric::of`].
+///
+/// Serialises to a JSON object from key to value.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics(pub Vec<(Metric, f64)>);
+
+impl Metrics {
+    /// The value of `metric`, if the task has it.
+    pub fn get(&self, metric: &Metric) -> Option<f64> {
+        self.0.iter().find(|(m, _)| m == metric).map(|(_, value)| *value)
+    }
+
+    /// Metrics with their values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &(Metric, f64)> {
+        self.0.iter()
+    }
+}
+
+/// As printed: `mae 1.203  f1 68.60  ...`.
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pairs: Vec<_> = self.iter().map(|(m, v)| format!("{m} {}", m.format(*v))).collect();
+        f.pad(&pairs.join("  "))
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (metric, value) in &self.0 {
+            map.serialize_entry(&metric.key(), value)?;
+        }
+        map.end()
+    }
+}
+
+/// Scores the class probabilities of a split against its labels.
+///
+/// - `probs`: one row of `C` probabilities per label, in the labels' order
+///
+/// Sentiment: the predicted score is [`expected_score`], and it counts as positive only above the
+/// middle of the range. Emotion: the prediction is the most probable class; a sample with several
+/// true emotions counts as the predicted one if that is among them, else as the first of them.
+///
+/// # Panics
+/// When `labels` are not of `task`'s kind, or are not as many as the rows.
+pub fn score(task: &Task, labels: &Labels, probs: &[Vec<f32>]) -> Metrics {
+    assert_eq!(labels.len(), probs.len(), "one row of probabilities per label");
+    let values = match (task, labels) {
+        (Task::Sentiment { .. }, Labels::Scores(truth)) => {
+            let predicted: Vec<_> = probs.iter().map(|p| expected_score(task, p)).collect();
+            sentiment(task, truth, &predicted)
+        }
+        (Task::Emotion { classes }, Labels::Classes(rows)) => {
+            let predicted: Vec<_> = probs.iter().map(|p| argmax(p)).collect();
+            emotion(classes.len(), rows, &predicted)
+        }
+        _ => panic!("the labels are not of the task's kind: {task:?}"),
+    };
+    Metrics(Metric::of(task).into_iter().zip(values).collect())
+}
+
+/// What answering the same to every sample of `test` reaches: a model is of use only above it.
+///
+/// The constant is chosen on `train`, for each metric the one that suits it:
+/// - `mae`: the median score (the mean of the middle two when their number is even)
+/// - `f1`, `acc2` of sentiment: the commoner sign among scores that are not neutral
+/// - `f1_nonneg`: the commoner of negative and non-negative among all scores
+/// - `acc7`: the commonest bin
+/// - `corr`: 0, the correlation with any constant
+/// - `f1`, `acc` of emotion: the commonest emotion
+/// - `f1_<class>`: the commoner of "it is" and "it is not", mostly the latter: a model can stay
+///   below that with a reasonable four-class prediction
+///
+/// A tie goes to the negative side, the lower bin, the first emotion, "it is not".
+///
+/// # Panics
+/// When the labels are not of `task`'s kind.
+pub fn constant_floor(task: &Task, train: &Labels, test: &Labels) -> Metrics {
+    let values = match (task, train, test) {
+        (Task::Sentiment { .. }, Labels::Scores(train), Labels::Scores(test)) => {
+            let neutral = neutral(task);
+            let n_positive = train.iter().filter(|s| **s > neutral).count();
+            let n_negative = train.iter().filter(|s| **s < neutral).count();
+            let positive = n_positive > n_negative;
+            let non_negative = train.len() - n_negative > n_negative;
+            let bin = most_common(train.iter().map(|s| task.bin(*s)), task.n_classes());
+
+            let median = median(train);
+            let mae = mean(test.iter().map(|s| f64::from((median - s).abs())));
+            let polar: Vec<_> =
+                test.iter().filter(|s| is_polar(**s, neutral)).map(|s| *s > neutral).collect();
+            let f1 = binary_f1(&polar, &vec![positive; polar.len()]);
+            let acc2 = mean(polar.iter().map(|t| hit(*t == positive)));
+            let signs: Vec<_> = test.iter().map(|s| *s >= neutral).collect();
+            let f1_nonneg = binary_f1(&signs, &vec![non_negative; signs.len()]);
+            let acc_bins = mean(test.iter().map(|s| hit(task.bin(*s) == bin)));
+            vec![mae, f1, f1_nonneg, acc2, acc_bins, 0.0]
+        }
+        (Task::Emotion { classes }, Labels::Classes(train), Labels::Classes(test)) => {
+            let flags = train.iter().flat_map(|row| (0..classes.len()).filter(|c| row[*c]));
+            let class = most_common(flags, classes.len());
+            let mut values = emotion(classes.len(), test, &vec![class; test.len()]);
+            for c in 0..classes.len() {
+                let n_true = train.iter().filter(|row| row[c]).count();
+                let truth: Vec<_> = test.iter().map(|row| row[c]).collect();
+                values[2 + c] = binary_f1(&truth, &vec![2 * n_true > train.len(); truth.len()]);
+            }
+            values
+        }
+        _ => panic!("the labels are not of the task's kind: {task:?}"),
+    };
+    Metrics(Metric::of(task).into_iter().zip(values).collect())
+}
+
+/// The score that `probs` stand for: the expectation over the task's bins.
+///
+/// Taken around the middle of the range, so that a symmetric distribution lies on it exactly, as
+/// rounding would not have it otherwise.
+///
+/// # Panics
+/// On an emotion task, which has no scores.
+pub fn expected_score(task: &Task, probs: &[f32]) -> f64 {
+    let neutral = f64::from(neutral(task));
+    let bins = task.bin_scores().expect("a sentiment task has bins");
+    let offsets = bins.iter().map(|bin| f64::from(*bin) - neutral);
+    neutral + offsets.zip(probs).map(|(offset, p)| offset * f64::from(*p)).sum::<f64>()
+}
+
+/// Mean cross-entropy in nats of the true bins, or of the true emotions in equal shares.
+///
+/// The targets are the paper's, whatever a run is trained towards, so that runs can be compared. A
+/// probability of 0 counts as the smallest positive `f32`.
+///
+/// # Panics
+/// When `labels` are not of `task`'s kind, or are not as many as the rows.
+pub fn cross_entropy(task: &Task, labels: &Labels, probs: &[Vec<f32>]) -> f64 {
+    assert_eq!(labels.len(), probs.len(), "one row of probabilities per label");
+    let nats = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).ln();
+    match labels {
+        Labels::Scores(scores) => {
+            mean(scores.iter().zip(probs).map(|(score, p)| nats(p[task.bin(*score)])))
+        }
+        Labels::Classes(rows) => mean(rows.iter().zip(probs).map(|(row, p)| {
+            mean(row.iter().zip(p).filter(|(is_true, _)| **is_true).map(|(_, p)| nats(*p)))
+        })),
+    }
+}
+
+/// Entropy of a distribution in nats: 0 when certain, `ln C` when uniform.
+pub fn entropy(probs: &[f32]) -> f64 {
+    let terms = probs.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0);
+    0.0 - terms.map(|p| p * p.ln()).sum::<f64>() // 0 rather than -0 when certain
+}
+
+/// Position of the largest value, the first of equals; 0 when there is none.
+pub fn argmax(probs: &[f32]) -> usize {
+    let larger = |best: usize, i: usize| if probs[i] > probs[best] { i } else { best };
+    (1..probs.len()).fold(0, larger)
+}
+
+/// Values in the order of [`Metric::of`] a sentiment task.
+fn sentiment(task: &Task, truth: &[f32], predicted: &[f64]) -> Vec<f64> {
+    let neutral = neutral(task);
+    let pairs = || truth.iter().copied().zip(predicted.iter().copied());
+    let mae = mean(pairs().map(|(t, p)| (f64::from(t) - p).abs()));
+    let (polar_truth, polar): (Vec<_>, Vec<_>) = pairs()
+        .filter(|(t, _)| is_polar(*t, neutral))
+        .map(|(t, p)| (t > neutral, p > f64::from(neutral)))
+        .unzip();
+    let (sign_truth, sign): (Vec<_>, Vec<_>) =
+        pairs().map(|(t, p)| (t >= neutral, p >= f64::from(neutral))).unzip();
+    vec![
+        mae,
+        binary_f1(&polar_truth, &polar),
+        binary_f1(&sign_truth, &sign),
+        mean(polar_truth.iter().zip(&polar).map(|(t, p)| hit(t == p))),
+        mean(pairs().map(|(t, p)| hit(task.bin(t) == task.bin(p as f32)))),
+        pearson(truth, predicted),
+    ]
+}
+
+/// Values in the order of [`Metric::of`] an emotion task.
+fn emotion(n_classes: usize, rows: &[Vec<bool>], predicted: &[usize]) -> Vec<f64> {
+    let truth: Vec<_> = rows
+        .iter()
+        .zip(predicted)
+        .map(|(row, p)| if row[*p] { *p } else { row.iter().position(|t| *t).unwrap_or(0) })
+        .collect();
+    let f1 = weighted_f1(&truth, predicted, n_classes);
+    let acc = mean(truth.iter().zip(predicted).map(|(t, p)| hit(t == p)));
+    let one_vs_rest = (0..n_classes).map(|c| {
+        let truth: Vec<_> = rows.iter().map(|row| row[c]).collect();
+        let said: Vec<_> = predicted.iter().map(|p| *p == c).collect();
+        binary_f1(&truth, &said)
+    });
+    [f1, acc].into_iter().chain(one_vs_rest).collect()
+}
+
+/// F1 of every class, weighted by its share of `truth`; 0 for no sample.
+fn weighted_f1(truth: &[usize], predicted: &[usize], n_classes: usize) -> f64 {
+    let f1 = |c: usize| {
+        let n_true = truth.iter().filter(|t| **t == c).count();
+        let n_said = predicted.iter().filter(|p| **p == c).count();
+        let n_both = truth.iter().zip(predicted).filter(|(t, p)| **t == c && **p == c).count();
+        // A class that is never true has no weight, so the denominator is not 0 where it matters.
+        n_true as f64 * 2.0 * n_both as f64 / (n_true + n_said).max(1) as f64
+    };
+    (0..n_classes).map(f1).sum::<f64>() / truth.len().max(1) as f64
+}
+
+fn binary_f1(truth: &[bool], predicted: &[bool]) -> f64 {
+    let class = |flags: &[bool]| flags.iter().map(|f| usize::from(*f)).collect::<Vec<_>>();
+    weighted_f1(&class(truth), &class(predicted), 2)
+}
+
+/// Pearson's correlation; 0 where it is undefined because either side is constant.
+fn pearson(truth: &[f32], predicted: &[f64]) -> f64 {
+    let truth: Vec<_> = truth.iter().map(|t| f64::from(*t)).collect();
+    let centre = |values: &[f64]| {
+        let m = mean(values.iter().copied());
+        values.iter().map(|v| v - m).collect::<Vec<_>>()
+    };
+    let (t, p) = (centre(&truth), centre(predicted));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let scale = (dot(&t, &t) * dot(&p, &p)).sqrt();
+    // The mean of equal values may be a last digit off, hence not a comparison with 0.
+    if scale <= f64::EPSILON * truth.len() as f64 { 0.0 } else { dot(&t, &p) / scale }
+}
+
+fn median(values: &[f32]) -> f32 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n => (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
+    }
+}
+
+/// The commonest of `classes`, the lowest of equals.
+fn most_common(classes: impl Iterator<Item = usize>, n_classes: usize) -> usize {
+    let mut counts = vec![0usize; n_classes];
+    classes.for_each(|c| counts[c] += 1);
+    (1..n_classes).fold(0, |best, c| if counts[c] > counts[best] { c } else { best })
+}
+
+fn neutral(task: &Task) -> f32 {
+    task.neutral().expect("a sentiment task has a neutral score")
+}
+
+/// Whether a score is positive or negative rather than exactly neutral.
+fn is_polar(score: f32, neutral: f32) -> bool {
+    (score - neutral).abs() > 0.0
+}
+
+fn hit(right: bool) -> f64 {
+    f64::from(u8::from(right))
+}
+
+/// Arithmetic mean; 0 for no value.
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0usize), |(sum, n), v| (sum + v, n + 1));
+    sum / n.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOSI: Task = Task::Sentiment { lo: -3, hi: 3 };
+
+    fn emotions() -> Task {
+        Task::Emotion { classes: ["happy", "sad", "angry", "neutral"].map(String::from).to_vec() }
+    }
+
+    fn normalised<const C: usize>(counts: &[[u8; C]]) -> Vec<Vec<f32>> {
+        let row = |counts: &[u8; C]| {
+            let sum: f32 = counts.iter().map(|n| f32::from(*n)).sum();
+            counts.iter().map(|n| f32::from(*n) / sum).collect()
+        };
+        counts.iter().map(row).collect()
+    }
+
+    fn flags<const C: usize>(rows: &[[u8; C]]) -> Labels {
+        Labels::Classes(rows.iter().map(|row| row.iter().map(|f| *f == 1).collect()).collect())
+    }
+
+    fn assert_metrics(measured: &Metrics, expected: &[(&str, f64)]) {
+        let keys: Vec<_> = measured.iter().map(|(m, _)| m.key()).collect();
+        assert_eq!(keys, expected.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+        for ((metric, value), (_, expected)) in measured.iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-6, "{metric} is {value}, should be {expected}");
+        }
+    }
+
+    /// scikit-learn 1.9.1, with `truth` and the counts `p` as below:
+    /// ```python
+    /// p = p.astype("f4"); p /= p.sum(1, keepdims=True)
+    /// score = p.astype("f8") @ np.arange(-3, 4); on = truth != 0
+    /// np.abs(score - truth).mean()
+    /// f1_score(truth[on] > 0, score[on] > 0, average="weighted")
+    /// f1_score(truth >= 0, score >= 0, average="weighted")
+    /// accuracy_score(truth[on] > 0, score[on] > 0)
+    /// accuracy_score(np.round(truth), np.round(score))
+    /// np.corrcoef(truth, score)[0, 1]
+    /// ```
+    #[test]
+    fn sentiment_agrees_with_scikit_learn() {
+        let truth = [-3.0, -1.6, -0.5, 0.0, 0.0, 0.4, 0.5, 1.0, 1.5, 2.4, 3.0, -2.5];
+        let p = normalised(&[
+            [8, 2, 1, 1, 0, 0, 0],
+            [1, 1, 1, 6, 4, 1, 0], // exactly neutral: not positive, but non-negative
+            [0, 1, 3, 3, 2, 1, 0],
+            [0, 0, 1, 5, 4, 0, 0],
+            [0, 2, 4, 2, 0, 0, 0],
+            [0, 0, 1, 4, 3, 0, 0],
+            [0, 1, 3, 2, 0, 0, 0],
+            [1, 0, 0, 2, 3, 3, 1],
+            [0, 0, 0, 1, 2, 6, 1],
+            [0, 0, 1, 1, 2, 4, 8],
+            [0, 0, 0, 0, 0, 2, 6],
+            [1, 5, 2, 1, 0, 0, 1],
+        ]);
+        let expected = [
+            ("mae", 0.6295138951390982),
+            ("f1", 0.901010101010101),
+            ("f1_nonneg", 0.7555555555555555),
+            ("acc2", 0.9),
+            ("acc7", 0.5833333333333334),
+            ("corr", 0.8902989282671152),
+        ];
+        assert_metrics(&score(&MOSI, &Labels::Scores(truth.to_vec()), &p), &expected);
+    }
+
+    /// scikit-learn 1.9.1, with the flags `rows` and the counts `q` as below:
+    /// ```python
+    /// pred = q.argmax(1)
+    /// t = np.array([k if r[k] else r.argmax() for r, k in zip(rows, pred)])
+    /// f1_score(t, pred, average="weighted"), accuracy_score(t, pred)
+    /// [f1_score(rows[:, c], pred == c, average="weighted") for c in range(4)]
+    /// ```
+    #[test]
+    fn emotion_agrees_with_scikit_learn_on_multi_hot_truths() {
+        let rows = flags(&[
+            [1, 0, 0, 0],
+            [1, 0, 1, 0],
+            [0, 1, 0, 0],
+            [0, 0, 1, 0],
+            [0, 0, 0, 1],
+            [0, 1, 0, 1],
+            [0, 0, 0, 1],
+            [0, 0, 1, 0],
+        ]);
+        let q = normalised(&[
+            [5, 2, 1, 1],
+            [1, 2, 5, 1],
+            [1, 6, 2, 0],
+            [4, 1, 3, 1],
+            [0, 1, 2, 6],
+            [3, 2, 2, 1],
+            [1, 5, 1, 2],
+            [0, 0, 9, 1],
+        ]);
+        let expected = [
+            ("f1", 0.6541666666666667),
+            ("acc", 0.625),
+            ("f1_happy", 0.6454545454545454),
+            ("f1_sad", 0.75),
+            ("f1_angry", 0.8681818181818182),
+            ("f1_neutral", 0.7083333333333334),
+        ];
+        assert_metrics(&score(&emotions(), &rows, &q), &expected);
+    }
+
+    /// `np.abs(test - np.median(train)).mean()`, then as above with constant predictions.
+    #[test]
+    fn the_constant_of_every_metric_comes_from_train() {
+        let train = Labels::Scores(vec![-2.0, -1.0, 0.0, 0.0, 0.5, 1.0, 3.0, 2.6]); // median 0.25
+        let test = Labels::Scores(vec![-1.0, 0.0, 1.0, 2.0]);
+        let expected = [
+            ("mae", (1.25 + 0.25 + 0.75 + 1.75) / 4.0),
+            ("f1", 2.0 / 3.0 * 0.8), // positive: precision 2/3, recall 1
+            ("f1_nonneg", 0.75 * 6.0 / 7.0), // non-negative: precision 3/4, recall 1
+            ("acc2", 2.0 / 3.0),
+            ("acc7", 0.25), // bin 0, which holds 0.5 too
+            ("corr", 0.0),
+        ];
+        assert_metrics(&constant_floor(&MOSI, &train, &test), &expected);
+
+        let train = flags(&[[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]);
+        let test = flags(&[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]);
+        let expected = [
+            ("f1", 0.1), // happy: precision 1/4, recall 1, F1 0.4, weight 1/4
+            ("acc", 0.25),
+            ("f1_happy", 0.1),            // "it is", for 3 of 5 in train
+            ("f1_sad", 0.75 * 6.0 / 7.0), // "it is not" from here on
+            ("f1_angry", 1.0),
+            ("f1_neutral", 0.5 * 2.0 / 3.0),
+        ];
+        assert_metrics(&constant_floor(&emotions(), &train, &test), &expected);
+    }
+
+    #[test]
+    fn undefined_values_are_zero() {
+        let flat = normalised(&[[1; 7], [1; 7]]);
+        let metrics = score(&MOSI, &Labels::Scores(vec![0.0, 0.0]), &flat);
+        assert_metrics(
+            &metrics,
+            &[
+                ("mae", 0.0),
+                ("f1", 0.0),
+                ("f1_nonneg", 1.0),
+                ("acc2", 0.0),
+                ("acc7", 1.0),
+                ("corr", 0.0),
+            ],
+        );
+        let varied = Labels::Scores(vec![-1.3, 2.1]);
+        assert_eq!(score(&MOSI, &varied, &flat).get(&Metric::Corr), Some(0.0));
+    }
+
+    #[test]
+    fn a_flat_distribution_is_exactly_neutral_on_any_range() {
+        let one_to_five = Task::Sentiment { lo: 1, hi: 5 };
+        let flat = &normalised(&[[1u8; 5]])[0];
+        assert_eq!(expected_score(&one_to_five, flat).to_bits(), 3f64.to_bits());
+        let certain = [0.0, 0.0, 0.0, 1.0, 0.0];
+        assert_eq!(expected_score(&one_to_five, &certain).to_bits(), 4f64.to_bits());
+        assert!((entropy(flat) - 5f64.ln()).abs() < 1e-6);
+        assert_eq!(entropy(&certain).to_bits(), 0f64.to_bits());
+    }
+
+    #[test]
+    fn cross_entropy_is_that_of_the_true_bins_or_emotions() {
+        let p = vec![vec![0.5, 0.25, 0.25], vec![0.25, 0.75, 0.0]];
+        let range = Task::Sentiment { lo: -1, hi: 1 };
+        let measured = cross_entropy(&range, &Labels::Scores(vec![-0.9, 0.2]), &p);
+        assert!((measured - (2f64.ln() + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
+        let classes = Task::Emotion { classes: ["a", "b", "c"].map(String::from).to_vec() };
+        let measured = cross_entropy(&classes, &flags(&[[1, 1, 0], [0, 1, 0]]), &p);
+        let first = (2f64.ln() + 4f64.ln()) / 2.0;
+        assert!((measured - (first + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
+        let impossible = cross_entropy(&range, &Labels::Scores(vec![0.0, 1.0]), &p);
+        assert!(impossible.is_finite() && impossible > 40.0, "{impossible}");
+    }
+
+    #[test]
+    fn values_print_in_their_unit() {
+        let metrics = Metrics(vec![(Metric::Mae, 1.20345), (Metric::F1, 0.68604)]);
+        assert_eq!(metrics.to_string(), "mae 1.203  f1 68.60");
+        assert_eq!(serde_json::to_string(&metrics).unwrap(), r#"{"mae":1.20345,"f1":0.68604}"#);
+        assert_eq!(Metric::AccBins { n_bins: 5 }.label(), "Acc-5");
+        assert!(Metric::Mae.is_better(1.0, 1.1) && Metric::F1.is_better(0.7, 0.6));
+        assert!(!Metric::F1.is_better(f64::NAN, 0.6) && !Metric::F1.is_better(0.6, f64::NAN));
+    }
+}

@@ -1,0 +1,115 @@
+//! The teacher: the network on complete data, guided by true labels part of the time.
+
+use anyhow::Result;
+use cumdf_data::{TrainBatch, TrainSet};
+use cumdf_model::{Cumdf, DataShape, Guide, Predictor, loss};
+use tch::{Device, Kind, Tensor, nn::VarStore};
+
+use crate::{
+    config::{Config, LossConfig},
+    learner::{Learner, LossTerms},
+};
+
+/// Trains the network on complete views (Eq. 18, and Eq. 17's penalty).
+#[derive(Debug)]
+pub struct Teacher {
+    vs: VarStore,
+    net: Cumdf,
+    oracle_rate: f64,
+    weights: LossConfig,
+    bin_scores: Option<Tensor>, // [C], sentiment only
+}
+
+impl Teacher {
+    /// A fresh teacher; its weights come from libtorch's generator.
+    ///
+    /// # Errors
+    /// When the configured sizes are impossible.
+    pub fn new(
+        config: &Config,
+        shape: &DataShape,
+        bin_scores: Option<&[f32]>,
+        device: Device,
+    ) -> Result<Self> {
+        let vs = VarStore::new(device);
+        let net = Cumdf::new(&vs.root(), &config.model, shape)?;
+        Ok(Self {
+            net,
+            oracle_rate: config.teacher.oracle_rate,
+            weights: config.loss.clone(),
+            bin_scores: bin_scores.map(|s| Tensor::from_slice(s).to_device(device)),
+            vs,
+        })
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Cumdf {
+        &self.net
+    }
+}
+
+impl Learner for Teacher {
+    fn stage(&self) -> &'static str {
+        "teacher"
+    }
+
+    fn store(&self) -> &VarStore {
+        &self.vs
+    }
+
+    fn predictor(&self) -> &dyn Predictor {
+        &self.net
+    }
+
+    fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
+        let targets = batch.targets();
+        let oracle = Tensor::rand([batch.len()], (Kind::Float, self.vs.device()));
+        let oracle = oracle.lt(self.oracle_rate);
+        let pass = self.net.forward(&batch.complete(), Guide::Mixed(targets, &oracle), true);
+        let mut terms = LossTerms::default();
+        common_terms(&mut terms, &self.net, &pass, targets, &self.weights, self.bin_scores.as_ref());
+        terms
+    }
+
+    fn refresh(&mut self, train: &TrainSet) {
+        refresh_means(&mut self.net, train);
+    }
+}
+
+/// The terms that teacher and student share: task, score, uni-modal, regularisation.
+pub(crate) fn common_terms(
+    terms: &mut LossTerms,
+    net: &Cumdf,
+    pass: &cumdf_model::Pass,
+    targets: &cumdf_data::Targets,
+    weights: &LossConfig,
+    bin_scores: Option<&Tensor>,
+) {
+    let target = targets.distribution();
+    terms.add("task", 1.0, || loss::cross_entropy(&pass.logits, target));
+    if let (Some(bins), Some(score)) = (bin_scores, targets.score()) {
+        terms.add("score", weights.score, || loss::expected_score(&pass.logits, bins, score));
+    }
+    terms.add("uni", weights.uni, || {
+        loss::unimodal(pass.unimodal_logits(), target, &pass.available)
+    });
+    if let Some(norms) = net.squared_norms() {
+        terms.add("reg", weights.reg, || {
+            let weighted = norms.iter().zip(weights.norms).map(|(norm, lambda)| norm * lambda);
+            weighted.reduce(|sum, norm| sum + norm).expect("three norms")
+        });
+    }
+}
+
+/// Recomputes the training averages of Eq. 12 on complete views.
+pub(crate) fn refresh_means(net: &mut Cumdf, train: &TrainSet) {
+    let _guard = tch::no_grad_guard();
+    let mut sums = net.mean_accumulator();
+    for batch in train.complete_batches(EVAL_BATCH) {
+        net.accumulate_means(&batch.complete(), &mut sums);
+    }
+    net.set_training_means(&sums.means());
+}
+
+/// Samples a forward pass without gradients takes at once; it changes no result.
+pub(crate) const EVAL_BATCH: i64 = 256;

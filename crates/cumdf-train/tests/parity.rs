@@ -1,0 +1,328 @@
+//! The network, each loss and a whole training step against an independent implementation in
+//! torch.nn: `scripts/reference.py`, whose numbers are in `tests/golden/` (see its README).
+
+use std::{array::from_fn, collections::BTreeMap, path::Path};
+
+use cumdf_data::{
+    Corpus, Dataset, EpochOrder, Inputs, Labels, Modality, ModalitySet, MrmsConfig, Samples, Task,
+    TrainBatch,
+};
+use cumdf_model::{
+    ConvActivation, DataShape, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, Predictor as _,
+    batch_shares, checkpoint,
+};
+use cumdf_train::{
+    config::Config,
+    learner::Learner as _,
+    optim::{Adam, WeightDecay},
+    student::{Student, TeacherTargets},
+};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const TOLERANCE: f64 = 1e-5;
+
+/// One golden file.
+struct Golden {
+    case: Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Golden {
+    fn open(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        let path = folder.join(format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).expect("a golden file");
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a header");
+        let case = &metadata.metadata().as_ref().expect("metadata")["case"];
+        let case = serde_json::from_str(case).expect("JSON");
+        let tensors = Tensor::read_safetensors(&path).expect("tensors").into_iter().collect();
+        Self { case, tensors }
+    }
+
+    fn get(&self, name: &str) -> Tensor {
+        let found = self.tensors.get(name);
+        found.unwrap_or_else(|| panic!("the golden file has no {name}")).shallow_clone()
+    }
+
+    fn part(&self, prefix: &str) -> BTreeMap<String, Tensor> {
+        let named = self.tensors.iter();
+        named
+            .filter_map(|(n, t)| Some((n.strip_prefix(prefix)?.to_owned(), t.shallow_clone())))
+            .collect()
+    }
+
+    fn by_modality(&self, prefix: &str) -> [Tensor; 3] {
+        Modality::ALL.map(|m| self.get(&format!("{prefix}.{m}")))
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs {
+            features: self.by_modality("input.features"),
+            seen: self.get("input.seen").to_kind(Kind::Bool),
+            valid: self.get("input.valid").to_kind(Kind::Bool),
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.case["model"][name].as_bool().expect("a flag")
+    }
+
+    fn config(&self) -> Config {
+        let mut config = Config::resolve(None, None, &[]).expect("the default");
+        let [case, model] = [&self.case, &self.case["model"]];
+        let number = |v: &Value| v.as_i64().expect("an integer");
+        config.model = ModelConfig {
+            hidden_dim: number(&model["hidden"]),
+            n_heads: number(&model["heads"]),
+            ffn_dim: number(&model["ffn"]),
+            kernel_sizes: Modality::ALL.map(|m| number(&model["kernels"][m.name()])),
+            dropout: 0.0,
+            feature_dropout: 0.0,
+            conv_activation: match model["conv_activation"].as_str() {
+                Some("relu") => ConvActivation::Relu,
+                _ => ConvActivation::None,
+            },
+            pool_norm: match model["pool_norm"].as_str() {
+                Some("batch") => PoolNorm::Batch,
+                _ => PoolNorm::None,
+            },
+            head_pooled: self.flag("head_pooled"),
+            missing_embedding: self.flag("missing_embedding"),
+            scale_common: self.flag("scale_common"),
+            label_gate: match model["label_gate"].as_str() {
+                Some("product") => LabelGate::Product,
+                _ => LabelGate::Residual,
+            },
+            mask_missing: self.flag("mask_missing"),
+            mke: self.flag("mke"),
+            lg_mmt: self.flag("lg_mmt"),
+            maci: true,
+        };
+        let float = |key: &str| case[key].as_f64().expect("a number");
+        config.student.srd_projection = cumdf_train::config::SrdProjection::Both;
+        config.loss.reg = float("reg");
+        config.loss.cou = float("cou");
+        config.loss.srd = float("srd");
+        config.loss.uni = float("uni_weight");
+        config.loss.score = float("score_weight");
+        config.loss.predictions = 0.0;
+        config.loss.norms = ["lambda_q", "lambda_k", "lambda_v"].map(float);
+        config.loss.srd_fused = 1.0;
+        config.loss.srd_pairs = 1.0;
+        config.loss.srd_modalities = 1.0;
+        config
+    }
+
+    /// A corpus whose training targets are the golden ones: the only way to make targets.
+    fn corpus(&self) -> Corpus {
+        let distribution: Vec<Vec<f32>> =
+            Vec::try_from(self.get("target.distribution")).expect("rows");
+        let n = distribution.len();
+        let (task, labels) = match self.case["task"].as_str() {
+            Some("sentiment") => {
+                let scores = Vec::try_from(self.get("target.score")).expect("scores");
+                (Task::Sentiment { lo: -2, hi: 2 }, Labels::Scores(scores))
+            }
+            _ => {
+                let rows = distribution.iter().map(|row| row.iter().map(|p| *p > 0.0).collect());
+                let classes = (0..5).map(|c| c.to_string()).collect();
+                (Task::Emotion { classes }, Labels::Classes(rows.collect()))
+            }
+        };
+        let samples = |split: &str| Samples {
+            features: from_fn(|_| Tensor::ones([n as i64, 1, 1], (Kind::Float, Device::Cpu))),
+            labels: labels.clone(),
+            lengths: vec![1; n],
+            ids: (0..n).map(|i| format!("{split} {i}")).collect(),
+            present: vec![ModalitySet::ALL; n],
+            truth: None,
+        };
+        let splits = ["train", "valid", "test"].map(samples);
+        let dataset = Dataset::new("golden", task, splits).expect("a data set");
+        let soft = self.case["targets"] == "soft";
+        Corpus::prepare(&dataset, 0.0, soft, Device::Cpu).expect("a corpus")
+    }
+
+    fn student(&self, corpus: &Corpus) -> Student {
+        let shape = DataShape {
+            dims: Modality::ALL.map(|m| self.case["model"]["dims"][m.name()].as_i64().expect("d")),
+            n_classes: 5,
+        };
+        let three = |t: Tensor| -> [Tensor; 3] { from_fn(|i| t.get(i as i64)) };
+        let targets = TeacherTargets {
+            fused: self.get("teacher.fused"),
+            pairs: self.flag("lg_mmt").then(|| three(self.get("teacher.pairs"))),
+            modalities: three(self.get("teacher.modalities")),
+            probs: Tensor::ones([4, 5], (Kind::Float, Device::Cpu)) / 5.0,
+        };
+        let bins = corpus.task.bin_scores();
+        let student =
+            Student::new(&self.config(), &shape, bins.as_deref(), Device::Cpu, Some(targets))
+                .expect("a student");
+        let mut params = self.part("param.");
+        let distil = params.extract_if(.., |name, _| name.starts_with("distil.")).collect();
+        checkpoint::restore(student.store(), &params).expect("the network's variables");
+        let auxiliary = student.auxiliary().expect("projections");
+        checkpoint::restore(auxiliary, &distil).expect("the projections");
+        student
+    }
+}
+
+/// The batch of all four samples, in order: they are of one length.
+fn whole_batch(corpus: &Corpus) -> TrainBatch<'_> {
+    corpus.train.complete_batches(10).next().expect("one batch")
+}
+
+fn close(what: &str, got: &Tensor, want: &Tensor) {
+    assert_eq!(got.size(), want.size(), "{what}");
+    let scale = want.abs().max().double_value(&[]).max(1.0);
+    let apart = (got - want).abs().max().double_value(&[]) / scale;
+    assert!(apart <= TOLERANCE, "{what} is {apart:.1e} apart\n got {got}\nwant {want}");
+}
+
+fn check(name: &str) {
+    let golden = Golden::open(name);
+    let (inputs, corpus) = (golden.inputs(), golden.corpus());
+    let batch = whole_batch(&corpus);
+    let targets = batch.targets();
+    close("targets", targets.distribution(), &golden.get("target.distribution"));
+    let student = golden.student(&corpus);
+    let net = student.net();
+
+    // Evaluation mode: by its own estimate, by the true label, and through the public door.
+    let pass = net.forward(&inputs, Guide::Estimate, false);
+    close("eval.logits", &pass.logits, &golden.get("eval.logits"));
+    let predicted = net.predict(&inputs);
+    close("probs", &predicted.probs, &golden.get("eval.logits").softmax(-1, Kind::Float));
+    let oracle = net.forward(&inputs, Guide::Oracle(targets), false);
+    close("oracle.logits", &oracle.logits, &golden.get("oracle.logits"));
+
+    // Training mode, with everything on the way.
+    let student = golden.student(&corpus); // batch norms as they were
+    let net = student.net();
+    let pass = net.forward(&inputs, Guide::Estimate, true);
+    let valid = inputs.valid.to_kind(Kind::Float).unsqueeze(2);
+    let sequences = [
+        ("x_prime", Some(&pass.knowledge.encoded)),
+        ("specific", pass.knowledge.specific.as_ref()),
+        ("common", pass.knowledge.common.as_ref()),
+        ("x", Some(&pass.knowledge.combined)),
+    ];
+    for (key, got) in sequences {
+        let Some(got) = got else { continue };
+        for (m, want) in golden.by_modality(&format!("out.{key}")).iter().enumerate() {
+            close(&format!("{key} {m}"), &(&got[m] * &valid), want);
+        }
+    }
+    let vectors = [
+        ("pooled", &pass.pooled),
+        ("uni_logits", pass.unimodal_logits()),
+        ("cf_logits", &net.counterfactuals(&pass)),
+    ];
+    for (key, got) in vectors {
+        for (m, want) in golden.by_modality(&format!("out.{key}")).iter().enumerate() {
+            close(&format!("{key} {m}"), &got[m], want);
+        }
+    }
+    for (pair, got) in PAIR_NAMES.iter().zip(pass.pairs().into_iter().flatten()) {
+        close(pair, got, &golden.get(&format!("out.pair.{pair}")));
+    }
+    close("guide", &pass.guide, &golden.get("out.guide"));
+    close("fused", &pass.fused, &golden.get("out.fused"));
+    close("logits", &pass.logits, &golden.get("out.logits"));
+    let effects = net.effects(&pass, targets.distribution());
+    close("delta", &effects, &golden.get("out.delta"));
+    close("x_con", &batch_shares(&effects), &golden.get("out.x_con"));
+
+    // One whole step.
+    let student = golden.student(&corpus);
+    let optimiser = &golden.case["optimiser"];
+    let decay = WeightDecay {
+        strength: optimiser["weight_decay"].as_f64().expect("a number"),
+        decoupled: optimiser["name"] == "adamw",
+    };
+    let stores = [Some(student.store()), student.auxiliary()];
+    let mut adam = Adam::new(stores.into_iter().flatten(), decay);
+    let terms = student.terms(&inputs, targets, &batch.index);
+    let losses = [
+        ("task", "task"),
+        ("uni", "uni"),
+        ("reg", "reg"),
+        ("cou", "cou"),
+        ("score", "score"),
+        ("srd_fused", "srd.fused"),
+        ("srd_pairs", "srd.pairs"),
+        ("srd_modalities", "srd.modalities"),
+    ];
+    for (ours, theirs) in losses {
+        let want = golden.tensors.get(&format!("loss.{theirs}"));
+        assert_eq!(terms.get(ours).is_some(), want.is_some(), "{name}: the term {ours}");
+        if let (Some(got), Some(want)) = (terms.get(ours), want) {
+            close(ours, got, want);
+        }
+    }
+    let total = terms.total();
+    close("total", &total, &golden.get("loss.total"));
+    total.backward();
+    let mut variables = checkpoint::variables(student.store());
+    variables.extend(checkpoint::variables(student.auxiliary().expect("projections")));
+    let mut n_gradients = 0;
+    for (name, variable) in variables.iter().filter(|(_, v)| v.requires_grad()) {
+        let want = golden.get(&format!("grad.{name}"));
+        let grad = variable.grad();
+        let grad = if grad.defined() { grad } else { want.zeros_like() };
+        close(&format!("gradient of {name}"), &grad, &want);
+        n_gradients += 1;
+    }
+    assert_eq!(n_gradients, golden.part("grad.").len(), "{name}: parameters");
+    adam.clip_norm(golden.case["clip"].as_f64().expect("a number"));
+    adam.step(optimiser["lr"].as_f64().expect("a number"));
+    for (name, variable) in &variables {
+        let want = golden.get(&format!("step.{name}"));
+        // Adam turns the first gradient into its sign: where that is rounding noise (the key's
+        // bias, which softmax cancels), so is the step, whose size is the learning rate.
+        let noise = golden.tensors.get(&format!("grad.{name}")).map(|grad| grad.abs().lt(1e-6));
+        let got = match noise {
+            Some(noise) => want.where_self(&noise, variable),
+            None => variable.shallow_clone(),
+        };
+        close(&format!("{name} after a step"), &got, &want);
+    }
+}
+
+#[test]
+fn the_printed_architecture_equals_torch_nn() {
+    check("paper");
+}
+
+#[test]
+fn the_recommended_architecture_equals_torch_nn() {
+    check("recommended");
+}
+
+#[test]
+fn printed_gate_hidden_frames_and_scaled_products_equal_torch_nn() {
+    check("product_gate_mask_missing");
+}
+
+#[test]
+fn the_ablation_without_mke_equals_torch_nn() {
+    check("no_mke");
+}
+
+#[test]
+fn the_ablation_without_lg_mmt_equals_torch_nn() {
+    check("no_lg_mmt");
+}
+
+#[test]
+fn the_goldens_are_of_all_samples_at_once() {
+    // An epoch shuffles; the test above relies on complete_batches not to.
+    let golden = Golden::open("paper");
+    let corpus = golden.corpus();
+    let order = EpochOrder { seed: 1, epoch: 1, batch_size: 4, bucket: 1 };
+    assert_eq!(corpus.train.epoch(&MrmsConfig::complete(), order).len(), 1);
+    assert_eq!(whole_batch(&corpus).rows(), [0, 1, 2, 3]);
+}
