@@ -60,7 +60,7 @@ pub struct CellResult {
     pub version: String,
     /// The device it ran on.
     pub device: String,
-    /// Wall time of training and test, over all sessions but the interrupted ones.
+    /// Wall time of the session that finished it.
     pub seconds: f64,
     /// Condition to metric to value on the test split; conditions the data cannot answer are
     /// left out.
@@ -117,9 +117,11 @@ impl Cell {
         prepare().with_context(|| format!("cannot prepare {}", dir.display()))
     }
 
-    /// Forgets everything but the folder itself, so that the cell runs from the start.
+    /// Makes [`Cell::prepare`] begin anew.
     pub fn forget(&self) -> Result<()> {
-        remove(self.dir.join(IDENTITY), |path| fs::remove_file(path))
+        [IDENTITY, RESULT]
+            .iter()
+            .try_for_each(|name| remove(self.dir.join(name), |path| fs::remove_file(path)))
             .with_context(|| format!("cannot clear {}", self.dir.display()))
     }
 

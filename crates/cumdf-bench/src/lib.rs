@@ -21,4 +21,5 @@ pub mod paper;
 pub mod schedule;
 pub mod table;
 pub mod table1;
+pub mod work;
 pub mod write;

@@ -5,7 +5,7 @@ use std::{
     env, fs,
     fs::File,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -103,8 +103,7 @@ fn run_child(
     events: &Sender<Event>,
 ) -> Result<CellResult> {
     cell.prepare()?;
-    let program = env::current_exe().context("cannot find this program's own file")?;
-    let mut child = Command::new(program)
+    let mut child = Command::new(this_program()?)
         .arg("cell")
         .arg("--dir")
         .arg(&cell.dir)
@@ -129,6 +128,16 @@ fn run_child(
         bail!("{}", what_it_said(&last).unwrap_or_else(|| format!("it ended with {status}")));
     }
     cell.finished().ok_or_else(|| anyhow!("it ended without writing its result"))
+}
+
+/// This program. On Linux by a name that stays true when its file is replaced, as a build does
+/// while a long table runs.
+fn this_program() -> Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.exists() {
+        true => Ok(running),
+        false => env::current_exe().context("cannot find this program's own file"),
+    }
 }
 
 fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
@@ -225,7 +234,10 @@ impl<'a> Progress<'a> {
             Ok(result) => {
                 tracing::info!("[{n}/{total}] {title}: {}", minutes(result.seconds));
             }
-            Err(err) => tracing::error!("[{n}/{total}] {title} failed: {err:#}"),
+            Err(err) => {
+                let log = self.jobs[i].cell.dir.join(LOG);
+                tracing::error!("[{n}/{total}] {title} failed: {err:#}; see {}", log.display());
+            }
         }
         self.look();
     }

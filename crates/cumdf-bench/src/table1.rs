@@ -20,7 +20,7 @@ use crate::{
     cell::{self, CellResult},
     models::{self, Kind, Model},
     paper,
-    schedule::{self, Job, Options, title},
+    schedule::{self, Job, Options},
     table::{Cell, Column, Estimate, Row, Section, Table, Value},
     write,
 };
@@ -70,8 +70,8 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
 
-    /// Trainings at once, each in a process with one thread. Default: the number of cores, or 1
-    /// on a GPU.
+    /// Trainings at once, each in a process with one thread and the data in memory. Default: the
+    /// number of cores, or 1 on a GPU.
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
 
@@ -155,12 +155,14 @@ pub fn run(args: &Args) -> Result<bool> {
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
     write::print(&format!("\nwritten: {}\n", files.join(", ")))?;
 
-    let failed: Vec<_> =
-        results.iter().filter_map(|(job, result)| Some((job, result.as_ref().err()?))).collect();
-    for (job, err) in &failed {
-        tracing::error!("{} failed: {err:#}; see {}", title(&job.cell), job.cell.dir.display());
+    let n_failed = results.iter().filter(|(_, result)| result.is_err()).count();
+    if n_failed > 0 {
+        tracing::error!(
+            "{n_failed} of {} trainings failed; the same command tries them again",
+            results.len()
+        );
     }
-    Ok(failed.is_empty())
+    Ok(n_failed == 0)
 }
 
 /// One configuration per data set.
@@ -231,8 +233,7 @@ impl Source {
             Task::Sentiment { lo, hi } => format!("scores from {lo} to {hi}"),
             Task::Emotion { classes } => classes.join(", "),
         };
-        let file = self.config.data.file.display();
-        format!("{train} / {valid} / {test} samples, {task}; {file}, recipe {}", self.config.recipe)
+        format!("{train} / {valid} / {test} samples, {task}")
     }
 }
 
@@ -306,7 +307,12 @@ fn section(
     };
     let rows: Vec<_> = models.iter().map(row).collect();
     let floor: Vec<_> = metrics.iter().map(|m| source.floor.get(m).unwrap_or(f64::NAN)).collect();
-    let mut notes = vec![seeds_note(args.seeds.get()), FLOOR_NOTE.to_owned()];
+    let file = source.config.data.file.display();
+    let mut notes = vec![
+        format!("data: {file}; recipe: {}", source.config.recipe),
+        seeds_note(args.seeds.get()),
+        FLOOR_NOTE.to_owned(),
+    ];
     if let Some(printed) = &printed {
         notes.extend(paper_notes(printed, &metrics, &floor));
     }
@@ -406,8 +412,8 @@ fn paper_notes(printed: &paper::Source, metrics: &[Metric], floor: &[f64]) -> Ve
         let worst = alone.map(|(_, figure)| *figure).fold(f64::NAN, f64::max);
         if *metric == Metric::Mae && worst < 0.7 * floor {
             notes.push(format!(
-                "every printed MAE of a single modality is {} or better, the best constant's is {}: \
-                 no honest predictor of these scores comes near from sound or sight alone",
+                "the printed MAEs of a single modality are {} or better where a constant reaches {}: \
+                 sound or sight alone do not tell that much about these scores, read them with care",
                 metric.format(worst),
                 metric.format(*floor)
             ));
@@ -451,13 +457,13 @@ mod tests {
             notes[0],
             "paper: its Table 1, MOSI, 5 seeds; this file has other features than the paper's"
         );
-        assert!(notes[1].starts_with("every printed MAE of a single modality is 0.857 or better"));
+        assert!(notes[1].starts_with("the printed MAEs of a single modality are 0.857 or better"));
         let iemocap = paper::source("IEMOCAP").unwrap();
         let happy = Metric::F1Class("happy".into());
         let notes = paper_notes(&iemocap, &[happy], &[0.79]);
         assert_eq!(
             notes[1],
-            "32 of the 56 printed figures of F1 happy are below this file's floor"
+            "36 of the 56 printed figures of F1 happy are below this file's floor"
         );
     }
 }

@@ -15,6 +15,9 @@ use cumdf_train::{metrics::Metric, run_dir::write_atomic};
 
 use crate::table::{Estimate, Row, Section, Table, Value};
 
+/// Columns that the terminal's tables and notes stay within: seven conditions with their spreads.
+const WIDTH: usize = 108;
+
 /// Writes `<name>.json`, `.csv`, `.md` and `.tex` into `dir` and returns their paths.
 pub fn save(table: &Table, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("{}: cannot be created", dir.display()))?;
@@ -89,9 +92,8 @@ pub fn markdown(table: &Table) -> String {
                 }
             }
         }
-        for note in notes(section) {
-            let _ = writeln!(out, "\n- {note}");
-        }
+        let notes: Vec<_> = notes(section).iter().map(|note| format!("- {note}\n")).collect();
+        let _ = write!(out, "\n{}", notes.concat());
     }
     out
 }
@@ -112,8 +114,11 @@ pub fn latex(table: &Table) -> String {
             .map(|c| format!("\\cmidrule(lr){{{}-{}}}", 2 + c * n, 1 + (c + 1) * n))
             .collect();
         let names: Vec<_> = metrics.iter().map(|m| escape(&m.label())).collect();
-        let notes: Vec<_> =
-            notes(section).iter().map(|note| format!(" {}.", escape(note))).collect();
+        let mut notes = notes(section);
+        if section.rows.iter().any(Row::is_reserved) {
+            notes.push("--: not built yet".to_owned());
+        }
+        let notes: Vec<_> = notes.iter().map(|note| format!(" {}.", escape(note))).collect();
         let _ = write!(
             out,
             "\\begin{{table*}}\n\\centering\\footnotesize\n\\caption{{{}: {}.{}}}\n\
@@ -139,7 +144,10 @@ pub fn latex(table: &Table) -> String {
                         let spread = e.std.map(|s| format!("{{\\tiny$\\pm${}}}", metric.format(s)));
                         mean + &spread.unwrap_or_default()
                     };
-                    missing_or(&cells[i].value, text)
+                    match &cells[i].value {
+                        Value::NotYet => "--".to_owned(), // fourteen columns have no room for words
+                        value => missing_or(value, text),
+                    }
                 })
             });
             let cells: Vec<_> = cells.collect();
@@ -157,7 +165,7 @@ pub fn latex(table: &Table) -> String {
     out
 }
 
-/// The headline metrics, narrow enough for 110 columns: rows are models, each followed by the
+/// The headline metrics, narrow enough for [`WIDTH`]: rows are models, each followed by the
 /// paper's figures. Reserved rows show those alone.
 pub fn terminal(table: &Table, all_metrics: bool) -> String {
     let mut out = format!("{}\n", table.title);
@@ -167,22 +175,38 @@ pub fn terminal(table: &Table, all_metrics: bool) -> String {
         for (i, metric) in metrics.iter().enumerate() {
             let _ = writeln!(out, "\n{}", grid(section, i, metric));
         }
-        out.push('\n');
-        for note in notes(section) {
-            let _ = writeln!(out, "- {note}");
-        }
+        let mut notes = notes(section);
         let reserved: Vec<_> =
             section.rows.iter().filter(|r| r.is_reserved()).map(|r| r.name.as_str()).collect();
         if !reserved.is_empty() {
-            let _ = writeln!(out, "- not built yet: {}", reserved.join(", "));
+            notes.push(format!("not built yet: {}", reserved.join(", ")));
         }
         if metrics.len() < section.metrics.len() {
             let others: Vec<_> =
                 section.metrics[metrics.len()..].iter().map(Metric::label).collect();
-            let _ = writeln!(out, "- in the files, or here with --verbose: {}", others.join(", "));
+            notes.push(format!("in the files, or here with --verbose: {}", others.join(", ")));
         }
+        let notes: Vec<_> = notes.iter().map(|note| wrap(note)).collect();
+        let _ = write!(out, "\n{}", notes.concat());
     }
     out
+}
+
+/// A list item in lines of at most [`WIDTH`] characters, as far as its words allow.
+fn wrap(note: &str) -> String {
+    let mut out = String::from("-");
+    let mut width = 1;
+    for word in note.split_whitespace() {
+        let length = word.chars().count();
+        if width + 1 + length > WIDTH && width > 1 {
+            out += "\n ";
+            width = 1;
+        }
+        out.push(' ');
+        out += word;
+        width += 1 + length;
+    }
+    out + "\n"
 }
 
 fn grid(section: &Section, i: usize, metric: &Metric) -> String {

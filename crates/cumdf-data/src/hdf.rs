@@ -4,12 +4,15 @@
 use anyhow::{Context, Result, bail, ensure};
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Group, H5Type, Location};
-use ndarray::{ArrayView, IxDyn};
+use ndarray::{ArrayView, IxDyn, aview0};
 
 /// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
 const MOST_PACKED: u64 = 1100;
 /// Never-written data sets (all zeros) take no space in a file, up to this many bytes.
 const FREE_BYTES: u64 = 1 << 30;
+
+/// Bytes of the longest string that is read or written.
+const LONGEST_TEXT: usize = 1024;
 
 /// A group of a file, its absolute path, and the file's size, for messages and plausibility.
 pub(crate) struct Node {
@@ -81,12 +84,13 @@ impl Node {
         self.attribute(name)?.map(|a| self.values(&a, &format!("attribute `{name}`"))).transpose()
     }
 
+    /// Asks for the one attribute: listing them all trips over a damaged one's description.
     fn attribute(&self, name: &str) -> Result<Option<hdf5::Attribute>> {
-        let names = self.group.attr_names().context("the attributes cannot be listed")?;
-        if !names.iter().any(|n| n == name) {
-            return Ok(None);
+        match self.group.attr(name) {
+            Ok(attribute) => Ok(Some(attribute)),
+            Err(error) if error.to_string().contains("can't locate attribute") => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("attribute `{name}` is damaged")),
         }
-        Ok(Some(self.group.attr(name).with_context(|| format!("unreadable attribute `{name}`"))?))
     }
 
     fn dataset(&self, name: &str) -> Result<hdf5::Dataset> {
@@ -118,10 +122,10 @@ impl Node {
             Ok(TypeDescriptor::VarLenUnicode) => read!(VarLenUnicode),
             Ok(TypeDescriptor::VarLenAscii) => read!(VarLenAscii),
             Ok(TypeDescriptor::FixedAscii(..=64)) => read!(FixedAscii<64>),
-            Ok(TypeDescriptor::FixedAscii(..=1024)) => read!(FixedAscii<1024>),
+            Ok(TypeDescriptor::FixedAscii(..=LONGEST_TEXT)) => read!(FixedAscii<LONGEST_TEXT>),
             Ok(TypeDescriptor::FixedUnicode(..=64)) => read!(FixedUnicode<64>),
-            Ok(TypeDescriptor::FixedUnicode(..=1024)) => read!(FixedUnicode<1024>),
-            _ => bail!("{path} does not hold strings of at most 1024 bytes"),
+            Ok(TypeDescriptor::FixedUnicode(..=LONGEST_TEXT)) => read!(FixedUnicode<LONGEST_TEXT>),
+            _ => bail!("{path} does not hold strings of at most {LONGEST_TEXT} bytes"),
         };
         texts.with_context(|| format!("{path} holds a string that is not UTF-8"))
     }
@@ -156,20 +160,24 @@ pub(crate) fn put<T: H5Type>(
 
 /// Writes strings as a data set.
 pub(crate) fn put_texts(group: &Group, name: &str, texts: &[String]) -> Result<()> {
-    put(group, name, &[texts.len()], &var_len(texts)?)
+    fixed(texts, |values, dtype| {
+        let builder = group.new_dataset_builder().obj_track_times(false);
+        builder.with_data_as(values, dtype).create(name).map(drop)
+    })
 }
 
 /// Writes one string as a scalar attribute.
 pub(crate) fn put_text_attribute(at: &Location, name: &str, text: &str) -> Result<()> {
-    let value = var_len(&[text.to_owned()])?;
-    at.new_attr_builder().with_data(ArrayView::from_shape((), &value)?).create(name)?;
-    Ok(())
+    fixed(&[text.to_owned()], |values, dtype| {
+        at.new_attr_builder().with_data_as(aview0(&values[0]), dtype).create(name).map(drop)
+    })
 }
 
 /// Writes strings as a one-dimensional attribute.
 pub(crate) fn put_text_list_attribute(at: &Location, name: &str, texts: &[String]) -> Result<()> {
-    at.new_attr_builder().with_data(&var_len(texts)?).create(name)?;
-    Ok(())
+    fixed(texts, |values, dtype| {
+        at.new_attr_builder().with_data_as(values, dtype).create(name).map(drop)
+    })
 }
 
 /// Writes numbers as a one-dimensional attribute.
@@ -178,9 +186,19 @@ pub(crate) fn put_number_attribute(at: &Location, name: &str, values: &[f32]) ->
     Ok(())
 }
 
-fn var_len(texts: &[String]) -> Result<Vec<VarLenUnicode>> {
-    texts
+/// Hands strings over as fixed-length UTF-8, as wide in the file as the longest. Variable-length
+/// ones would lie in a heap, and the HDF5 library loops for ever on some damaged heaps.
+fn fixed(
+    texts: &[String],
+    write: impl FnOnce(&[FixedUnicode<LONGEST_TEXT>], TypeDescriptor) -> hdf5::Result<()>,
+) -> Result<()> {
+    let width = texts.iter().map(String::len).max().unwrap_or(0).max(1);
+    let values: Vec<_> = texts
         .iter()
-        .map(|t| t.parse().with_context(|| format!("{t:?} holds a NUL and cannot be stored")))
-        .collect()
+        .map(|text| {
+            ensure!(!text.ends_with('\0'), "{text:?} ends in a NUL and cannot be stored");
+            text.parse().with_context(|| format!("`{text}` is longer than {LONGEST_TEXT} bytes"))
+        })
+        .collect::<Result<_>>()?;
+    Ok(write(&values, TypeDescriptor::FixedUnicode(width))?)
 }

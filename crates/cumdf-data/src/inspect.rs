@@ -205,7 +205,7 @@ fn modality_report(
     let x = &samples.features[modality.index()];
     let (n, steps, dim) = x.size3()?;
     let (mut absent, mut frames, mut non_finite, mut zero) = (0u64, 0u64, 0u64, 0u64);
-    for sample in 0..n as usize {
+    for (sample, hasher) in hashers.iter_mut().enumerate() {
         if !samples.present[sample].contains(modality) {
             absent += 1;
             continue;
@@ -217,10 +217,10 @@ fn modality_report(
             non_finite += u64::from(frame.iter().any(|value| !value.is_finite()));
             zero += u64::from(frame.iter().all(|value| *value == 0.0));
             for value in frame {
-                hashers[sample].update(value.to_le_bytes());
+                hasher.update(value.to_le_bytes());
             }
         }
-        hashers[sample].update([modality as u8]);
+        hasher.update([modality as u8]);
     }
     let share = |part: u64| (frames > 0).then(|| part as f64 / frames as f64);
     Ok(ModalityReport {

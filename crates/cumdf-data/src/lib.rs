@@ -36,6 +36,7 @@ mod modality;
 mod mrms;
 mod native;
 mod order;
+mod resident;
 mod stats;
 pub mod synthetic;
 mod task;

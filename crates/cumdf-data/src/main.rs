@@ -1,6 +1,6 @@
 //! `cumdf-data`: looks into data sets and writes the synthetic ones.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,7 +60,12 @@ Example:
 
 fn main() -> ExitCode {
     let args = Args::parse(); // a usage error exits with 2
-    tracing_subscriber::fmt().with_writer(io::stderr).without_time().with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
     match run(args, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS, // `| head` has seen enough

@@ -127,14 +127,15 @@ fn read_flags(node: &Node, name: &str, columns: Option<usize>) -> Result<Vec<Vec
         columns.unwrap_or(1)
     );
     let flag = |at: usize| -> Result<bool> {
-        let value = read.values[at];
-        ensure!(
-            value == 0.0 || value == 1.0,
-            "{path}: sample {}, column {} is {value}, expected 0 or 1",
-            at / width,
-            at % width
-        );
-        Ok(value == 1.0)
+        match read.values[at] {
+            0.0 => Ok(false),
+            1.0 => Ok(true),
+            value => bail!(
+                "{path}: sample {}, column {} is {value}, expected 0 or 1",
+                at / width,
+                at % width
+            ),
+        }
     };
     (0..read.shape[0]).map(|row| (0..width).map(|c| flag(row * width + c)).collect()).collect()
 }

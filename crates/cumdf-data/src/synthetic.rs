@@ -112,7 +112,7 @@ pub fn ensure(kind: Kind, dir: impl AsRef<Path>) -> Result<PathBuf> {
         }
     }
     generate(kind)?.write(&path)?;
-    tracing::info!(path = %path.display(), "wrote a synthetic corpus");
+    tracing::debug!(path = %path.display(), "wrote a synthetic corpus");
     Ok(path)
 }
 
@@ -254,8 +254,8 @@ impl Generator {
             key_frames: [[false; STEPS]; 3],
             contradicts,
         };
-        for m in 0..3 {
-            let carried = if contradicts[m] { other } else { latent };
+        for (m, contradicted) in contradicts.into_iter().enumerate() {
+            let carried = if contradicted { other } else { latent };
             self.modality(&mut rng, m, carried, &mut raw);
         }
         raw

@@ -27,9 +27,9 @@ pub struct ModelConfig {
     pub kernel_sizes: [i64; 3],
     /// Drop probability of every dropout, in [0, 1). The paper's "0.8" is read as keep probability.
     pub dropout: f64,
-    /// Drop probability of whole input features, held over a sample's steps, in [0, 1). As
-    /// printed: 0.
-    pub feature_dropout: f64,
+    /// Standard deviation of the noise added to standardised input features in training, one draw
+    /// per sample and feature, held over its seen frames. As printed: 0.
+    pub input_noise: f64,
     /// What follows the convolution of Eq. 1. As printed: none.
     pub conv_activation: ConvActivation,
     /// What normalises pooled vectors before a classifier. As printed: none.
@@ -105,10 +105,11 @@ impl ModelConfig {
         if self.kernel_sizes.iter().any(|k| *k < 1 || k % 2 == 0) {
             bad.push(format!("model.kernel_sizes = {:?}: must be odd", self.kernel_sizes));
         }
-        for (key, p) in [("dropout", self.dropout), ("feature_dropout", self.feature_dropout)] {
-            if !(0.0..1.0).contains(&p) {
-                bad.push(format!("model.{key} = {p}: must lie in [0, 1)"));
-            }
+        if !(0.0..1.0).contains(&self.dropout) {
+            bad.push(format!("model.dropout = {}: must lie in [0, 1)", self.dropout));
+        }
+        if !(self.input_noise.is_finite() && self.input_noise >= 0.0) {
+            bad.push(format!("model.input_noise = {}: must be 0 or more", self.input_noise));
         }
         ensure!(bad.is_empty(), "{}", bad.join("\n  "));
         Ok(())

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor, nn::Path};
 
 use crate::{
     config::{ConvActivation, DataShape, ModelConfig},
-    layers::{Conv1d, DropoutDraw, Linear, TransformerLayer, sinusoid},
+    layers::{Conv1d, Linear, TransformerLayer, sinusoid},
 };
 
 /// Extracts `X~_m` from the three feature sequences.
@@ -67,7 +67,7 @@ struct Encoder {
     conv: Conv1d,
     missing: Option<Tensor>, // [d]
     activation: ConvActivation,
-    feature_dropout: f64,
+    input_noise: f64,
     dim: i64,
 }
 
@@ -78,16 +78,19 @@ impl Encoder {
             conv: Conv1d::new(&(vs / "conv"), in_dim, dim, kernel_size),
             missing: cfg.missing_embedding.then(|| vs.zeros("missing", &[dim])),
             activation: cfg.conv_activation,
-            feature_dropout: cfg.feature_dropout,
+            input_noise: cfg.input_noise,
             dim,
         }
     }
 
     /// `x [B, T, d_m]`, `seen [B, T]` to `[B, T, d]`.
     fn forward(&self, x: &Tensor, seen: &Tensor, train: bool) -> Tensor {
-        // One draw for all steps of a sample, so that a feature is gone, not flickering.
-        let draw = DropoutDraw::new(&x.narrow(1, 0, 1), self.feature_dropout, train); // [B, 1, d_m]
-        let hidden = self.conv.forward(&draw.apply(x));
+        let hidden = if train && self.input_noise > 0.0 {
+            let noise = x.narrow(1, 0, 1).randn_like() * self.input_noise; // [B, 1, d_m]
+            self.conv.forward(&(x + noise).where_self(&seen.unsqueeze(2), x))
+        } else {
+            self.conv.forward(x)
+        };
         let hidden = match self.activation {
             ConvActivation::None => hidden,
             ConvActivation::Relu => hidden.relu(),
@@ -169,7 +172,6 @@ pub(crate) fn open_steps(inputs: &Inputs, mask_missing: bool) -> [Tensor; 3] {
 pub(crate) fn seen_or_valid(seen: &Tensor, valid: &Tensor) -> Tensor {
     seen.where_self(&seen.any_dim(1, true), valid)
 }
-
 
 #[cfg(test)]
 mod tests {

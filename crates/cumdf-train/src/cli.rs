@@ -24,14 +24,18 @@ use tch::Device;
 ///
 /// Without arguments, teacher and student run on a synthetic corpus written to data/.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = "\
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "\
 Examples:
   cumdf-train student                                    teacher and student on the synthetic corpus
   cumdf-train student --data mosi.h5                     your own file, recommended recipe
   cumdf-train teacher --config configs/mosi.toml         the paper's settings
   cumdf-train student --set train.batch_size=16          any key of the configuration
   cumdf-train evaluate --checkpoint runs/synthetic/student/best.safetensors --condition la
-  cumdf-train doctor                                     what is installed, what is missing")]
+  cumdf-train doctor                                     what is installed, what is missing"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -69,9 +73,10 @@ struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or mps.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Threads of one tensor operation; 0 lets libtorch choose.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    /// Threads of one tensor operation; default: 1 for networks narrower than 128, where more only
+    /// wait for each other, else all cores.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Override any key of the configuration, the value in TOML; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -117,6 +122,18 @@ struct EvaluateArgs {
     device: String,
 }
 
+impl TrainArgs {
+    /// A default folder is one's own to go on with; a given one takes a word of permission.
+    fn existing(&self) -> Existing {
+        match (self.resume, self.overwrite) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Overwrite,
+            _ if self.out.is_some() => Existing::Refuse,
+            _ => Existing::Resume,
+        }
+    }
+}
+
 /// Runs the subcommand; `false` when it found a problem that it has reported itself.
 pub(crate) fn run(args: Args) -> Result<bool> {
     match args.command {
@@ -130,7 +147,7 @@ pub(crate) fn run(args: Args) -> Result<bool> {
 fn teacher(args: &TrainArgs) -> Result<()> {
     let setup = Setup::new(args)?;
     let out = setup.out(args, "teacher");
-    let existing = setup.existing(args, &out);
+    let existing = args.existing();
     let fitted =
         pipeline::train_teacher(&setup.config, &setup.corpus, setup.device, &out, existing)?;
     let conditions = [setup.corpus.available(Split::Test)];
@@ -152,11 +169,14 @@ fn student(args: &StudentArgs) -> Result<()> {
             if !teacher_out.join("best.safetensors").exists() {
                 tracing::info!("there is no teacher yet: training one first");
             }
-            let existing = setup.existing_or(&args.train, Existing::Resume);
+            let existing = match args.train.existing() {
+                Existing::Refuse => Existing::Resume, // a finished teacher is what is wanted
+                other => other,
+            };
             Some(pipeline::train_teacher(config, corpus, *device, &teacher_out, existing)?.best)
         }
     };
-    let existing = setup.existing(&args.train, &out);
+    let existing = args.train.existing();
     let fitted =
         pipeline::train_student(config, corpus, *device, &out, teacher.as_deref(), existing)?;
     setup.report(&fitted, &pipeline::conditions(corpus, Split::Test), &out)
@@ -175,7 +195,8 @@ impl Setup {
         let mut sets = args.sets.clone();
         sets.extend(args.seed.map(|seed| format!("seed={seed}")));
         let config = Config::resolve(args.config.as_deref(), args.data.as_deref(), &sets)?;
-        device::set_threads(args.threads);
+        let narrow = config.model.hidden_dim < 128;
+        device::set_threads(args.threads.unwrap_or(usize::from(narrow)));
         let device = device::parse_device(&args.device)?;
         let corpus = pipeline::open_corpus(&config, device)?;
         let stem = config.data.file.file_stem().unwrap_or_default();
@@ -196,20 +217,6 @@ impl Setup {
         folders
             .find(|folder| run_dir::is_free_for(folder, &self.config.to_toml()))
             .expect("the numbers do not end")
-    }
-
-    /// A default folder is one's own to go on with; a given one takes a word of permission.
-    fn existing(&self, args: &TrainArgs, _out: &Path) -> Existing {
-        let unasked = if args.out.is_some() { Existing::Refuse } else { Existing::Resume };
-        self.existing_or(args, unasked)
-    }
-
-    fn existing_or(&self, args: &TrainArgs, unasked: Existing) -> Existing {
-        match (args.resume, args.overwrite) {
-            (true, _) => Existing::Resume,
-            (_, true) => Existing::Overwrite,
-            _ => unasked,
-        }
     }
 
     /// Scores the chosen checkpoint on the test split: `result.json` in the folder, and a table.

@@ -103,7 +103,8 @@ pub enum Schedule {
 pub enum Selection {
     /// The cross-entropy, lower is better.
     Loss,
-    /// MAE for scores (lower is better), weighted F1 for emotions (higher is better).
+    /// For scores `MAE - F1 - corr / 2`, so that a small validation split weighs three views of
+    /// its few samples; for emotions weighted F1.
     Metric,
 }
 
@@ -235,7 +236,10 @@ impl Config {
             }
         };
         let t = &self.train;
-        check(t.batch_size >= 2, format!("train.batch_size = {}: must be at least 2", t.batch_size));
+        check(
+            t.batch_size >= 2,
+            format!("train.batch_size = {}: must be at least 2", t.batch_size),
+        );
         check(t.bucket >= 1, format!("train.bucket = {}: must be at least 1", t.bucket));
         check(
             t.learning_rate > 0.0 && t.learning_rate <= 1.0,
@@ -386,7 +390,10 @@ mod tests {
     #[test]
     fn a_typo_is_refused_by_its_path_with_the_likely_key() {
         let error = error_of(&["train.learnin_rate=0.1"]);
-        assert!(error.contains("train") && error.contains("did you mean `learning_rate`"), "{error}");
+        assert!(
+            error.contains("train") && error.contains("did you mean `learning_rate`"),
+            "{error}"
+        );
         let error = error_of(&["trian.batch_size=3"]);
         assert!(error.contains("did you mean `train`"), "{error}");
     }

@@ -23,11 +23,13 @@ pub struct NoCuda {
     pub why: String,
     /// What would mend it.
     pub advice: String,
+    /// Whether the driver's library is there, so that a GPU probably is.
+    pub has_driver: bool,
 }
 
 impl NoCuda {
-    fn new(why: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { why: why.into(), advice: advice.into() }
+    fn despite_driver(why: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { why: why.into(), advice: advice.into(), has_driver: true }
     }
 }
 
@@ -38,11 +40,14 @@ impl NoCuda {
 pub fn load_cuda() {
     CUDA.get_or_init(|| {
         // The driver first: it is small, and without it the 1 GB of libtorch_cuda is of no use.
-        open_global("libcuda.so.1")
-            .map_err(|err| NoCuda::new(format!("no NVIDIA driver ({err:#})"), "install one"))?;
+        open_global("libcuda.so.1").map_err(|err| NoCuda {
+            why: format!("no NVIDIA driver ({err:#})"),
+            advice: "install one, or pass the GPU through to this container".to_owned(),
+            has_driver: false,
+        })?;
         open_global("libtorch_cuda.so").map_err(|err| {
             let why = format!("libtorch's CUDA half does not load ({err:#})");
-            NoCuda::new(why, "run scripts/setup --cuda")
+            NoCuda::despite_driver(why, "run scripts/setup --cuda")
         })
     });
 }
@@ -57,11 +62,11 @@ pub fn no_cuda() -> Option<NoCuda> {
         return None;
     }
     Some(match env::var("CUDA_VISIBLE_DEVICES") {
-        Ok(visible) => NoCuda::new(
+        Ok(visible) => NoCuda::despite_driver(
             format!("libtorch sees no GPU with CUDA_VISIBLE_DEVICES={visible:?}"),
             "unset it, or name a GPU that nvidia-smi lists",
         ),
-        Err(_) => NoCuda::new(
+        Err(_) => NoCuda::despite_driver(
             "libtorch sees no GPU",
             "check that nvidia-smi lists one and that its driver supports CUDA 13",
         ),
@@ -77,9 +82,9 @@ pub fn no_cuda() -> Option<NoCuda> {
 fn open_global(name: &str) -> Result<()> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-    // SAFETY: opening runs the library's initialisers. Both libraries we open are made for that
-    // at any time: the driver's has none to speak of, and libtorch_cuda's register its kernels
-    // under libtorch's own locks. No symbol is looked up here, so no type is claimed.
+    // SAFETY: opening a library runs its initialisers. PyTorch opens these two in the same way:
+    // CUDA's runtime the driver's, and Python, through ctypes, libtorch's. No symbol is looked up
+    // here, so no type is claimed for one.
     let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL) }?;
     std::mem::forget(library); // never closed: libtorch keeps pointers into it
     Ok(())

@@ -163,12 +163,15 @@ fn cuda() -> Vec<Finding> {
         Some(_) if !compiled_in => {
             vec![ok(PART, "none: this libtorch is made without it; training uses the CPU")]
         }
-        Some(reason) if driver.is_none() => {
+        Some(reason) if driver.is_none() && !reason.has_driver => {
             vec![ok(PART, format!("none: {}; training uses the CPU", reason.why))]
         }
         Some(reason) => vec![warning(
             PART,
-            format!("there is a driver ({}), but {}", driver.unwrap_or("unknown"), reason.why),
+            match driver {
+                Some(driver) => format!("{}, but the kernel has a driver: {driver}", reason.why),
+                None => reason.why,
+            },
             format!("{}; until then, training uses the CPU", reason.advice),
         )],
     }

@@ -83,7 +83,11 @@ impl std::fmt::Debug for Loaded {
 pub fn load(path: &Path, device: Device) -> Result<Loaded> {
     let checkpoint::Checkpoint { header, tensors } = checkpoint::open(path)?;
     if header.model != crate::pipeline::NETWORK {
-        bail!("{} holds the model `{}`, which this program does not know", path.display(), header.model);
+        bail!(
+            "{} holds the model `{}`, which this program does not know",
+            path.display(),
+            header.model
+        );
     }
     let config: Config = serde_json::from_value(header.config.clone())
         .with_context(|| format!("{}: its configuration", path.display()))?;

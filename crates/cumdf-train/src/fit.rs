@@ -250,17 +250,20 @@ impl State {
         put("optimizer", self.adam.state());
         if let Some(average) = &self.average {
             let n_averaged = Tensor::from(i64::from(self.n_averaged));
-            put("average", BTreeMap::from([("weights".into(), average.copy()), ("n".into(), n_averaged)]));
+            put(
+                "average",
+                BTreeMap::from([("weights".into(), average.copy()), ("n".into(), n_averaged)]),
+            );
         }
         let config = serde_json::to_value(plan.config)?;
         let progress = serde_json::to_value(progress)?;
-        let header =
-            Header::new(plan.model, learner.stage(), config, data.card.clone(), progress);
+        let header = Header::new(plan.model, learner.stage(), config, data.card.clone(), progress);
         checkpoint::save(&run.last(), &header, &tensors)
     }
 
     fn restore(&mut self, learner: &dyn Learner, path: &std::path::Path) -> Result<Progress> {
-        let at = || format!("cannot go on from {}: delete the folder to start anew", path.display());
+        let at =
+            || format!("cannot go on from {}: delete the folder to start anew", path.display());
         let checkpoint = checkpoint::open(path).with_context(at)?;
         let part = |prefix: &str| -> BTreeMap<String, Tensor> {
             let prefix = format!("{prefix}.");
@@ -368,12 +371,17 @@ fn selection_score(
     selection: Selection,
     task: &Task,
 ) -> f64 {
-    let (key, sign) = match (selection, task) {
-        (Selection::Loss, _) => ("loss".to_owned(), 1.0),
-        (Selection::Metric, Task::Sentiment { .. }) => (Metric::Mae.key(), 1.0),
-        (Selection::Metric, Task::Emotion { .. }) => (Metric::F1.key(), -1.0),
-    };
-    sign * valid.values().map(|metrics| metrics[&key]).sum::<f64>() / valid.len() as f64
+    let each = valid.values().map(|metrics| {
+        let of = |metric: Metric| metrics[&metric.key()];
+        match (selection, task) {
+            (Selection::Loss, _) => metrics["loss"],
+            (Selection::Metric, Task::Sentiment { .. }) => {
+                of(Metric::Mae) - of(Metric::F1) - 0.5 * of(Metric::Corr)
+            }
+            (Selection::Metric, Task::Emotion { .. }) => -of(Metric::F1),
+        }
+    });
+    each.sum::<f64>() / valid.len() as f64
 }
 
 /// Step size of step `done`, counted from 0 over the whole stage.

@@ -107,17 +107,14 @@ impl Adam {
         let _guard = tch::no_grad_guard();
         self.n_steps += 1;
         let WeightDecay { strength, decoupled } = self.decay;
-        let mut grad = self.grads.shallow_clone();
-        if strength > 0.0 && decoupled {
+        let grad = if decoupled || strength == 0.0 {
             let _ = self.weights.g_mul_scalar_(1.0 - learning_rate * strength);
-        } else if strength > 0.0 {
-            grad = grad + &self.weights * strength;
-        }
+            self.grads.shallow_clone()
+        } else {
+            &self.grads + &self.weights * strength
+        };
         let _ = self.exp_avg.lerp_(&grad, 1.0 - BETA1);
-        let _ = self.exp_avg_sq.g_mul_scalar_(BETA2).addcmul_(
-            &(&grad * (1.0 - BETA2)),
-            &grad,
-        );
+        let _ = self.exp_avg_sq.g_mul_scalar_(BETA2).addcmul_(&(&grad * (1.0 - BETA2)), &grad);
         let correction1 = 1.0 - BETA1.powi(self.n_steps as i32);
         let correction2 = 1.0 - BETA2.powi(self.n_steps as i32);
         let scale = self.exp_avg_sq.sqrt() / correction2.sqrt() + EPS;
@@ -214,7 +211,8 @@ mod tests {
                 (&slope * x + &offset).square().sum(Kind::Float).backward();
                 adam.step(0.1);
             }
-            let got = [slope.double_value(&[0]), slope.double_value(&[1]), offset.double_value(&[0])];
+            let got =
+                [slope.double_value(&[0]), slope.double_value(&[1]), offset.double_value(&[0])];
             for (got, want) in got.iter().zip(want) {
                 assert!((got - want).abs() < 1e-6, "decoupled {decoupled}: {got} for {want}");
             }

@@ -89,7 +89,16 @@ pub fn train_teacher(
     let mut teacher = Teacher::new(config, &card.shape, bins.as_deref(), device)?;
     // The teacher sees complete data, so complete data choose it.
     let conditions = vec![corpus.available(Split::Valid)];
-    train_stage(&mut teacher, config, config.teacher.epochs, conditions, corpus, &card, out, existing)
+    train_stage(
+        &mut teacher,
+        config,
+        config.teacher.epochs,
+        conditions,
+        corpus,
+        &card,
+        out,
+        existing,
+    )
 }
 
 /// Trains a student in the folder `out`, distilled from the checkpoint `teacher` if there is one.
@@ -126,7 +135,16 @@ pub fn train_student(
     let bins = corpus.task.bin_scores();
     let mut student = Student::new(config, &card.shape, bins.as_deref(), device, targets)?;
     let conditions = conditions(corpus, Split::Valid);
-    train_stage(&mut student, config, config.student.epochs, conditions, corpus, &card, out, existing)
+    train_stage(
+        &mut student,
+        config,
+        config.student.epochs,
+        conditions,
+        corpus,
+        &card,
+        out,
+        existing,
+    )
 }
 
 /// Teacher, if the student is to be distilled, and student, in subfolders of `dir`; goes on from
@@ -147,7 +165,10 @@ pub fn train(config: &Config, corpus: &Corpus, device: Device, dir: &Path) -> Re
     Ok(train_student(config, corpus, device, &out, teacher, Existing::Resume)?.best)
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call site a stage; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call site a stage; a struct would only rename them"
+)]
 fn train_stage(
     learner: &mut dyn Learner,
     config: &Config,

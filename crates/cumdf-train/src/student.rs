@@ -133,11 +133,12 @@ impl TeacherTargets {
             let probs = pass.logits.softmax(-1, Kind::Float);
             let pairs = pass.pairs().into_iter().flatten().map(Tensor::shallow_clone).collect();
             let rest = pass.pooled.into_iter().collect();
-            parts.push([vec![batch.index, pass.fused, probs], rest, pairs].into_iter().flatten().collect());
+            parts.push(
+                [vec![batch.index, pass.fused, probs], rest, pairs].into_iter().flatten().collect(),
+            );
         }
-        let table = |at: usize| {
-            Tensor::cat(&parts.iter().map(|part| &part[at]).collect::<Vec<_>>(), 0)
-        };
+        let table =
+            |at: usize| Tensor::cat(&parts.iter().map(|part| &part[at]).collect::<Vec<_>>(), 0);
         let order = table(0).argsort(0, false);
         let sorted = |at: usize| table(at).index_select(0, &order);
         Self {
@@ -217,9 +218,8 @@ impl Distillation {
             (&self.pairs, pass.pairs(), &targets.pairs)
         {
             terms.add("srd_pairs", weights.srd * weights.srd_pairs, || {
-                let each = (0..3).map(|p| {
-                    own[p].distance(&student[p], &row(&teacher[p])).mean(Kind::Float)
-                });
+                let each = (0..3)
+                    .map(|p| own[p].distance(&student[p], &row(&teacher[p])).mean(Kind::Float));
                 each.reduce(|sum, term| sum + term).expect("three pairs")
             });
         }
@@ -227,7 +227,10 @@ impl Distillation {
             let present = pass.available.unbind(1);
             let means = from_fn::<_, 3, _>(|m| {
                 let teacher = row(&targets.modalities[m]);
-                loss::masked_mean(&self.modalities[m].distance(&pass.pooled[m], &teacher), &present[m])
+                loss::masked_mean(
+                    &self.modalities[m].distance(&pass.pooled[m], &teacher),
+                    &present[m],
+                )
             });
             let weight = modality_weights(shares, pass.logits.device());
             (Tensor::stack(&means, 0) * weight).sum(Kind::Float)

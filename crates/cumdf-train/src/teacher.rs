@@ -67,7 +67,14 @@ impl Learner for Teacher {
         let oracle = oracle.lt(self.oracle_rate);
         let pass = self.net.forward(&batch.complete(), Guide::Mixed(targets, &oracle), true);
         let mut terms = LossTerms::default();
-        common_terms(&mut terms, &self.net, &pass, targets, &self.weights, self.bin_scores.as_ref());
+        common_terms(
+            &mut terms,
+            &self.net,
+            &pass,
+            targets,
+            &self.weights,
+            self.bin_scores.as_ref(),
+        );
         terms
     }
 

@@ -79,7 +79,7 @@ impl Golden {
             ffn_dim: number(&model["ffn"]),
             kernel_sizes: Modality::ALL.map(|m| number(&model["kernels"][m.name()])),
             dropout: 0.0,
-            feature_dropout: 0.0,
+            input_noise: 0.0,
             conv_activation: match model["conv_activation"].as_str() {
                 Some("relu") => ConvActivation::Relu,
                 _ => ConvActivation::None,
@@ -161,8 +161,8 @@ impl Golden {
         let student =
             Student::new(&self.config(), &shape, bins.as_deref(), Device::Cpu, Some(targets))
                 .expect("a student");
-        let mut params = self.part("param.");
-        let distil = params.extract_if(.., |name, _| name.starts_with("distil.")).collect();
+        let (distil, params): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.part("param.").into_iter().partition(|(name, _)| name.starts_with("distil."));
         checkpoint::restore(student.store(), &params).expect("the network's variables");
         let auxiliary = student.auxiliary().expect("projections");
         checkpoint::restore(auxiliary, &distil).expect("the projections");
@@ -258,6 +258,7 @@ fn check(name: &str) {
     ];
     for (ours, theirs) in losses {
         let want = golden.tensors.get(&format!("loss.{theirs}"));
+        let want = want.filter(|want| want.double_value(&[]) != 0.0); // 0: the part is not there
         assert_eq!(terms.get(ours).is_some(), want.is_some(), "{name}: the term {ours}");
         if let (Some(got), Some(want)) = (terms.get(ours), want) {
             close(ours, got, want);

@@ -1,8 +1,14 @@
-//! Tests of the crate's public face, in one binary.
+//! Tests of the crate's public face, in one binary. `cfg(test)` lets helpers unwrap as tests do.
 
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod common;
+#[cfg(test)]
 mod device;
+#[cfg(test)]
 mod native;
+#[cfg(test)]
 mod packs;
+#[cfg(test)]
 mod synthetic;

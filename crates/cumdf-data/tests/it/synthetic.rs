@@ -14,12 +14,12 @@ fn content_and_bytes_are_pinned() {
         (
             Kind::Sentiment,
             "9d029b4ce0e0914173bb24183d93a50221806948877b03eb668c344ebdf1deac",
-            "b095182af13ab946ded0477dd80768ee4c34a3ea8485439fda1eeca129eea2a7",
+            "4f7a8d2ad9db99f7a90695384830d7a019fb19ef3e04edc008d515e1174045d0",
         ),
         (
             Kind::Emotion,
             "7abd0fd1585832960d05783c63934b8d4b20f9ca0f56b9809d87a1952ceefad9",
-            "d386d99d0d613278de1953fefe3adff3dbb5c206fbefe475774d2fea301095ec",
+            "12b587a30706857d906ee7afa22aae9e9ad3a4fd9af61322fdc31d0f70fdf2a8",
         ),
     ];
     for (kind, content, bytes) in pins {
@@ -74,7 +74,8 @@ fn the_truth_says_what_the_features_hold() {
         let samples = data.split(split);
         let truth = samples.truth.as_ref().unwrap();
         assert!(truth.signal[0] > truth.signal[1] && truth.signal[1] > truth.signal[2]);
-        assert!(truth.contradicts.iter().all(|row| !row[0] && !(row[1] && row[2])));
+        let many = truth.contradicts.iter().any(|row| row[0] || (row[1] && row[2]));
+        assert!(!many, "{split}: language contradicts, or two modalities do");
         let share = truth.contradicts.iter().filter(|row| row[1] || row[2]).count() as f64
             / samples.len() as f64;
         assert!((0.1..0.2).contains(&share), "{split}: {share} contradict");

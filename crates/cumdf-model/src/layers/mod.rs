@@ -69,9 +69,7 @@ impl Conv1d {
             return x.linear(&self.weight.squeeze_dim(2), Some(&self.bias));
         }
         let pad = (kernel_size - 1) / 2;
-        x.transpose(1, 2)
-            .conv1d(&self.weight, Some(&self.bias), 1, pad, 1, 1)
-            .transpose(1, 2)
+        x.transpose(1, 2).conv1d(&self.weight, Some(&self.bias), 1, pad, 1, 1).transpose(1, 2)
     }
 }
 
