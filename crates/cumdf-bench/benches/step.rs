@@ -80,6 +80,9 @@ impl Case {
 }
 
 fn benches(criterion: &mut Criterion) {
+    // Cargo starts benches in their crate; the synthetic corpus belongs to the workspace.
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    std::env::set_current_dir(root).expect("the workspace");
     for case in [Case::synthetic(), Case::paper()] {
         let batch_size = case.config.train.batch_size;
         let masks = &case.config.masks;

@@ -156,7 +156,7 @@ pub fn run(dir: &Path, device_name: &str) -> Result<CellResult> {
 
     let model = evaluate::load(&checkpoint, device)?;
     let mut conditions = BTreeMap::new();
-    for condition in pipeline::conditions(&corpus, Split::Test) {
+    for condition in pipeline::conditions(corpus.present(Split::Test)) {
         let view = evaluate::view(condition, 0.0);
         let predictions = evaluate::predict(&model.net, &corpus.test, &view)?;
         let metrics = score(&corpus.task, corpus.labels(Split::Test), &predictions.probs);

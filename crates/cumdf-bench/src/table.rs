@@ -116,7 +116,8 @@ impl Estimate {
 
 /// One line of the long form that JSON and CSV hold.
 ///
-/// Fractions stay fractions: an F1 of 68.6 % is 0.686, in `mean`, `std`, `paper` and `floor` alike.
+/// Units are the paper's: F1 and accuracies in percent, MAE and correlation as they are; in `mean`,
+/// `std`, `paper` and `floor` alike.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record<'a> {
     /// [`Section::dataset`].
@@ -150,16 +151,21 @@ impl Table {
                 for (column, cells) in section.columns.iter().zip(&row.cells) {
                     for (i, cell) in cells.iter().enumerate() {
                         let estimate = cell.value.estimate();
+                        // Rounded far below what is measured, so that 84.37 % stays 84.37.
+                        let in_unit = |value: f64| match section.metrics[i].is_fraction() {
+                            true => (value * 1e10).round() / 1e8,
+                            false => value,
+                        };
                         records.push(Record {
                             dataset: &section.dataset,
                             model: &row.model,
                             condition: &column.key,
                             metric: section.metrics[i].key(),
-                            mean: estimate.map(|e| e.mean),
-                            std: estimate.and_then(|e| e.std),
+                            mean: estimate.map(|e| in_unit(e.mean)),
+                            std: estimate.and_then(|e| e.std).map(in_unit),
                             seeds: estimate.map_or(0, |e| e.seeds),
-                            paper: cell.paper,
-                            floor: Some(section.floor[i]).filter(|v| v.is_finite()),
+                            paper: cell.paper.map(in_unit),
+                            floor: Some(in_unit(section.floor[i])).filter(|v| v.is_finite()),
                             note: match &cell.value {
                                 Value::Measured(_) => None,
                                 Value::NotAvailable(reason) => Some(format!("n/a: {reason}")),

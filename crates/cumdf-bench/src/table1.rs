@@ -97,7 +97,7 @@ Examples:
 
 What it writes to --out:
   table1.json, table1.csv    one line per data set, model, condition and metric: mean, std, seeds,
-                             paper, floor. F1 and accuracy are fractions here, percent elsewhere
+                             paper, floor; F1 and accuracies in percent, as in the paper
   table1.md, table1.tex      the table, for people
   cells/                     the trainings, with their checkpoints and logs
 
@@ -213,18 +213,20 @@ impl Source {
 
     /// Why the test under `condition` would not show what its name says; `None` when it does.
     fn not_available(&self, condition: ModalitySet) -> Option<String> {
-        let lacking = |set: ModalitySet| {
-            let names: Vec<_> = Modality::ALL
-                .into_iter()
-                .filter(|m| !set.contains(*m))
-                .map(Modality::name)
-                .collect();
-            (!set.contains_all(condition)).then(|| names.join(" and "))
-        };
-        if let Some(names) = lacking(self.in_test) {
-            return Some(format!("the test split has no {names}"));
-        }
-        lacking(self.in_train).map(|names| format!("the training split has no {names}"))
+        let lacking = names(|m| !self.in_test.contains(m));
+        (!self.in_test.contains_all(condition)).then(|| format!("the test split has no {lacking}"))
+    }
+
+    /// What to know about modalities that only the test split has; `None` where there are none.
+    fn untrained(&self) -> Option<String> {
+        let untrained = |m| self.in_test.contains(m) && !self.in_train.contains(m);
+        Modality::ALL.into_iter().any(untrained).then(|| {
+            let names = names(untrained);
+            format!(
+                "the training split has no {names}, so {names} is hidden at test too: alone it \
+                 shows the model's answer to nothing, beside others theirs"
+            )
+        })
     }
 
     fn summary(&self) -> String {
@@ -235,6 +237,12 @@ impl Source {
         };
         format!("{train} / {valid} / {test} samples, {task}")
     }
+}
+
+/// The modalities that `are`, in words.
+fn names(are: impl Fn(Modality) -> bool) -> String {
+    let names = Modality::ALL.into_iter().filter(|m| are(*m)).map(Modality::name);
+    names.collect::<Vec<_>>().join(" and ")
 }
 
 /// All cells: a first seed of everything, then a second, so that a table is soon complete.
@@ -313,6 +321,7 @@ fn section(
         seeds_note(args.seeds.get()),
         FLOOR_NOTE.to_owned(),
     ];
+    notes.extend(source.untrained());
     if let Some(printed) = &printed {
         notes.extend(paper_notes(printed, &metrics, &floor));
     }

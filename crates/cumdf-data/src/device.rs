@@ -31,6 +31,7 @@ pub struct Corpus {
     /// The test split, without labels.
     pub test: EvalSet,
     labels: [Labels; 3],
+    present: [ModalitySet; 3],
 }
 
 impl Corpus {
@@ -60,6 +61,7 @@ impl Corpus {
             valid: eval(Split::Valid)?,
             test: eval(Split::Test)?,
             labels: Split::ALL.map(|split| dataset.split(split).labels.clone()),
+            present: Split::ALL.map(|split| dataset.split(split).available()),
             stats,
         })
     }
@@ -67,6 +69,11 @@ impl Corpus {
     /// The labels of a split, for metrics.
     pub fn labels(&self, split: Split) -> &Labels {
         &self.labels[split.index()]
+    }
+
+    /// Modalities that some sample of a split has in the file, trained on or not.
+    pub fn present(&self, split: Split) -> ModalitySet {
+        self.present[split.index()]
     }
 
     /// Modalities that a model can see in some sample of a split. One that training never had is

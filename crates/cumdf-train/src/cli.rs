@@ -179,7 +179,7 @@ fn student(args: &StudentArgs) -> Result<()> {
     let existing = args.train.existing();
     let fitted =
         pipeline::train_student(config, corpus, *device, &out, teacher.as_deref(), existing)?;
-    setup.report(&fitted, &pipeline::conditions(corpus, Split::Test), &out)
+    setup.report(&fitted, &pipeline::conditions(corpus.present(Split::Test)), &out)
 }
 
 /// What teacher and student start from.

@@ -54,11 +54,10 @@ pub fn open_corpus(config: &Config, device: Device) -> Result<Corpus> {
     Corpus::prepare(&dataset, config.data.clip, config.data.soft_labels, device)
 }
 
-/// The seven conditions, less those that name a modality which `split` does not have.
-pub fn conditions(corpus: &Corpus, split: Split) -> Vec<ModalitySet> {
-    let available = corpus.available(split);
-    let possible = ModalitySet::CONDITIONS.into_iter();
-    possible.filter(|condition| available.contains_all(*condition)).collect()
+/// The seven conditions, less those that name a modality outside `modalities`.
+pub fn conditions(modalities: ModalitySet) -> Vec<ModalitySet> {
+    let all = ModalitySet::CONDITIONS.into_iter();
+    all.filter(|condition| modalities.contains_all(*condition)).collect()
 }
 
 /// What checkpoints say about a corpus.
@@ -134,7 +133,7 @@ pub fn train_student(
     tch::manual_seed(derived_seed(config.seed, "student weights", 0));
     let bins = corpus.task.bin_scores();
     let mut student = Student::new(config, &card.shape, bins.as_deref(), device, targets)?;
-    let conditions = conditions(corpus, Split::Valid);
+    let conditions = conditions(corpus.available(Split::Valid));
     train_stage(
         &mut student,
         config,
