@@ -93,7 +93,8 @@ impl Cell {
     pub fn finished(&self) -> Option<CellResult> {
         let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
         let result: CellResult = serde_json::from_str(&text).ok()?;
-        (result.identity == self.identity).then_some(result)
+        let same = result.identity == self.identity && result.version == env!("CARGO_PKG_VERSION");
+        same.then_some(result)
     }
 
     /// Makes the folder ready: a training of this very cell stays to be continued, anything else

@@ -151,11 +151,7 @@ impl Table {
                 for (column, cells) in section.columns.iter().zip(&row.cells) {
                     for (i, cell) in cells.iter().enumerate() {
                         let estimate = cell.value.estimate();
-                        // Rounded far below what is measured, so that 84.37 % stays 84.37.
-                        let in_unit = |value: f64| match section.metrics[i].is_fraction() {
-                            true => (value * 1e10).round() / 1e8,
-                            false => value,
-                        };
+                        let in_unit = |value: f64| section.metrics[i].reported(value);
                         records.push(Record {
                             dataset: &section.dataset,
                             model: &row.model,

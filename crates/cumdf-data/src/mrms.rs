@@ -134,6 +134,13 @@ impl Streams {
 
     fn drop_frames(&self, p: f64, allowed: ModalitySet, length: usize, seen: &mut [bool]) {
         let steps = seen.len() / 3;
+        if p <= 0.0 {
+            for modality in allowed.iter() {
+                let start = modality.index() * steps;
+                seen[start..start + length.min(steps)].fill(true);
+            }
+            return;
+        }
         let mut last = None; // the frame that survives when all are dropped: (u, its place)
         let mut any = false;
         for modality in allowed.iter() {

@@ -4,7 +4,7 @@
 //! [`Header`] (model, resolved configuration, data set, feature statistics, metrics), so that
 //! `safetensors.safe_open(path, "pt").metadata()["cumdf"]` is all that Python needs.
 
-use std::{collections::BTreeMap, collections::HashMap, fs, io::Write as _, path::Path};
+use std::{collections::BTreeMap, collections::HashMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use cumdf_data::{FeatureStats, Task};
@@ -67,11 +67,11 @@ pub struct Checkpoint {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Writes a checkpoint: a temporary file beside `path`, synchronised, then renamed over it.
+/// The bytes of a checkpoint file.
 ///
 /// # Errors
-/// When a tensor is of a kind that the format does not know, or the file cannot be written.
-pub fn save(path: &Path, header: &Header, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+/// When a tensor is of a kind that the format does not know.
+pub fn to_bytes(header: &Header, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     let stored = tensors
         .iter()
         .map(|(name, tensor)| Ok((name, Stored::new(tensor).with_context(|| name.clone())?)))
@@ -81,16 +81,7 @@ pub fn save(path: &Path, header: &Header, tensors: &BTreeMap<String, Tensor>) ->
         .map(|(name, s)| Ok((*name, TensorView::new(s.dtype, s.shape.clone(), &s.bytes)?)))
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(header)?)]);
-    let bytes = safetensors::serialize(views, Some(metadata))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write the checkpoint {}", path.display()))
+    Ok(safetensors::serialize(views, Some(metadata))?)
 }
 
 /// Reads a checkpoint.

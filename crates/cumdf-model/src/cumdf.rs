@@ -58,8 +58,6 @@ pub struct Pass {
     pub available: Tensor,
     unimodal: Unimodal,
     fusion: Option<Fusion>,
-    open: [Tensor; 3],
-    valid: Tensor,
     head_stats: Option<BatchStats>,
     head_draw: DropoutDraw,
 }
@@ -105,7 +103,7 @@ impl Cumdf {
         let pooled: [Tensor; 3] = from_fn(|m| pool(&knowledge.combined[m], &valid_mean));
         let unimodal = self.unimodal.forward(&pooled, train);
         let guide = resolve(guide, estimate_label(&unimodal.logits, &available));
-        let steps = Steps { valid: &inputs.valid, open: &open };
+        let steps = Steps { valid: &inputs.valid, valid_mean: &valid_mean, open: &open };
         let fusion = self
             .fusion
             .as_ref()
@@ -115,7 +113,6 @@ impl Cumdf {
         let input = self.head_input(&fused, head_stats.as_ref(), &unimodal.normed);
         let head_draw = DropoutDraw::new(&input, self.cfg.dropout, train);
         let logits = self.head.forward(&head_draw.apply(&input));
-        let valid = inputs.valid.shallow_clone();
         Pass {
             knowledge,
             pooled,
@@ -125,8 +122,6 @@ impl Cumdf {
             available,
             unimodal,
             fusion,
-            open,
-            valid,
             head_stats,
             head_draw,
         }
@@ -138,10 +133,7 @@ impl Cumdf {
             let mean = self.means.of(removed);
             let pooled_mean = mean.unsqueeze(0).expand_as(&pass.pooled[removed]);
             let pairs = match (&self.fusion, &pass.fusion) {
-                (Some(network), Some(fusion)) => {
-                    let steps = Steps { valid: &pass.valid, open: &pass.open };
-                    network.without(fusion, removed, mean, &steps)
-                }
+                (Some(network), Some(fusion)) => network.without(fusion, removed, mean),
                 _ => replace(&pass.pooled, removed, &pooled_mean),
             };
             let normed = self.unimodal.normalise_as(&pass.unimodal, removed, &pooled_mean);
@@ -203,7 +195,12 @@ impl Cumdf {
 }
 
 impl Predictor for Cumdf {
-    fn predict(&self, inputs: &Inputs) -> Prediction {
+    fn predict(&self, inputs: &Inputs) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        self.forward(inputs, Guide::Estimate, false).logits.softmax(-1, Kind::Float)
+    }
+
+    fn explain(&self, inputs: &Inputs) -> Prediction {
         let _guard = tch::no_grad_guard();
         let pass = self.forward(inputs, Guide::Estimate, false);
         let probs = pass.logits.softmax(-1, Kind::Float);

@@ -54,6 +54,7 @@ pub(crate) struct Fusion {
     /// `GAP(H_mn) [B, d]`, in the order of [`PAIRS`].
     pub(crate) pairs: [Tensor; 3],
     gated: [Tensor; 3],      // Z~_m [B, T, d]
+    open_means: [Tensor; 3], // of Z~_m over its open steps, [B, d]
     factor: Tensor,          // what Eq. 5 multiplies by, [B, 1, d]
     draws: [DropoutDraw; 3], // of each pair's feed-forward
     valid_mean: Tensor,      // [B, 1, T]
@@ -63,6 +64,8 @@ pub(crate) struct Fusion {
 pub(crate) struct Steps<'a> {
     /// `[B, T]` bool: inside the length.
     pub(crate) valid: &'a Tensor,
+    /// Weights of the mean over the valid steps, `[B, 1, T]`.
+    pub(crate) valid_mean: &'a Tensor,
     /// `[B, T]` bool per modality: readable by attention.
     pub(crate) open: &'a [Tensor; 3],
 }
@@ -113,7 +116,9 @@ impl LabelGuidedFusion {
         let gated: [Tensor; 3] = from_fn(|m| &knowledge[m] * &factor);
         let query = self.query.forward(&e);
         let directions = self.keys.each_ref().map(|key| self.key_direction(&query, key));
-        let valid_mean = mean_weights(steps.valid);
+        // The gate is constant over time, so it may come after the mean.
+        let gate = factor.squeeze_dim(1);
+        let open_means = from_fn(|m| &gate * pool(&knowledge[m], &mean_weights(&steps.open[m])));
         let hidden_like = e.new_empty([e.size()[0], self.ffn_dim], (Kind::Float, e.device()));
         let (mut draws, mut pairs) = (Vec::new(), Vec::new());
         for (p, (m, n)) in PAIRS.into_iter().enumerate() {
@@ -124,15 +129,16 @@ impl LabelGuidedFusion {
             let attended = self.project_heads(&weights.matmul(&gated[n]), &self.values[n - 1]);
             let draw = DropoutDraw::new(&hidden_like, self.dropout, train);
             let fed = self.pairs[p].feed(&attended, &draw);
-            pairs.push(self.pairs[p].over_time(&gated[m], &fed, &valid_mean));
+            pairs.push(self.pairs[p].over_time(&gated[m], &fed, steps.valid_mean));
             draws.push(draw);
         }
         Fusion {
             pairs: pairs.try_into().expect("one tensor a pair"),
             gated,
+            open_means,
             factor,
             draws: draws.try_into().expect("one draw a pair"),
-            valid_mean,
+            valid_mean: steps.valid_mean.shallow_clone(),
         }
     }
 
@@ -141,13 +147,7 @@ impl LabelGuidedFusion {
     ///
     /// A constant as keys makes the attention uniform, so the head is the mean of the values; as
     /// values it makes the head that constant, whatever the weights. No `[B, T, d]` is projected.
-    pub(crate) fn without(
-        &self,
-        factual: &Fusion,
-        removed: usize,
-        mean: &Tensor,
-        steps: &Steps,
-    ) -> [Tensor; 3] {
+    pub(crate) fn without(&self, factual: &Fusion, removed: usize, mean: &Tensor) -> [Tensor; 3] {
         let constant = factual.factor.squeeze_dim(1) * mean; // Z~_removed [B, d]
         from_fn(|p| {
             let (m, n) = PAIRS[p];
@@ -156,8 +156,8 @@ impl LabelGuidedFusion {
                 let fed = pair.feed(&self.values[n - 1].forward(&constant), draw);
                 pair.over_time(&factual.gated[m], &fed, &factual.valid_mean)
             } else if removed == m {
-                let values = pool(&factual.gated[n], &mean_weights(&steps.open[n]));
-                let fed = pair.feed(&self.values[n - 1].forward(&values), draw);
+                let values = self.values[n - 1].forward(&factual.open_means[n]);
+                let fed = pair.feed(&values, draw);
                 pair.norm.forward(&(&constant + fed))
             } else {
                 factual.pairs[p].shallow_clone()

@@ -16,6 +16,7 @@ pub struct KnowledgeExtractor {
     encoders: [Encoder; 3],
     extractors: Option<[Extractor; 3]>, // none in the ablation without MKE
     scale_common: bool,
+    dim: i64,
 }
 
 /// What the extractor found, in the order of [`Modality::ALL`].
@@ -25,8 +26,8 @@ pub struct Knowledge {
     pub encoded: [Tensor; 3],
     /// `X_spe,m [B, T, d]`, Eq. 2; none without MKE.
     pub specific: Option<[Tensor; 3]>,
-    /// `X_com,m [B, T, 4d]`, Eq. 3-4; none without MKE.
-    pub common: Option<[Tensor; 3]>,
+    /// The four parts `[B, T, d]` of each `X_com,m`, Eq. 3-4; none without MKE.
+    pub common: Option<[[Tensor; 4]; 3]>,
     /// `X~_m [B, T, d]`.
     pub combined: [Tensor; 3],
 }
@@ -39,14 +40,16 @@ impl KnowledgeExtractor {
             encoders: from_fn(|m| Encoder::new(&paths[m], cfg, shape.dims[m], cfg.kernel_sizes[m])),
             extractors: cfg.mke.then(|| from_fn(|m| Extractor::new(&paths[m], cfg))),
             scale_common: cfg.scale_common,
+            dim: cfg.hidden_dim,
         }
     }
 
     /// Eq. 1-4. `open [B, T]` bool per modality: the steps that attention may read.
     pub fn forward(&self, inputs: &Inputs, open: &[Tensor; 3], train: bool) -> Knowledge {
         let seen = inputs.seen.unbind(1);
+        let positions = sinusoid(inputs.valid.size()[1], self.dim, inputs.valid.device());
         let encoded: [Tensor; 3] =
-            from_fn(|m| self.encoders[m].forward(&inputs.features[m], &seen[m], train));
+            from_fn(|m| self.encoders[m].forward(&inputs.features[m], &seen[m], &positions, train));
         let Some(extractors) = &self.extractors else {
             let combined = from_fn(|m| encoded[m].shallow_clone());
             return Knowledge { encoded, specific: None, common: None, combined };
@@ -54,8 +57,9 @@ impl KnowledgeExtractor {
         let specific = from_fn(|m| extractors[m].specific.forward(&encoded[m], &open[m], train));
         let common = common_knowledge(&encoded, open, self.scale_common);
         let combined = from_fn(|m| {
-            let both = Tensor::cat(&[&specific[m], &common[m]], 2); // [B, T, 5d]
-            extractors[m].combine.forward(&both)
+            let [r, gated, r2, gated2] = &common[m];
+            let all = Tensor::cat(&[&specific[m], r, gated, r2, gated2], 2); // [B, T, 5d]
+            extractors[m].combine.forward(&all)
         });
         Knowledge { encoded, specific: Some(specific), common: Some(common), combined }
     }
@@ -68,7 +72,6 @@ struct Encoder {
     missing: Option<Tensor>, // [d]
     activation: ConvActivation,
     input_noise: f64,
-    dim: i64,
 }
 
 impl Encoder {
@@ -79,12 +82,11 @@ impl Encoder {
             missing: cfg.missing_embedding.then(|| vs.zeros("missing", &[dim])),
             activation: cfg.conv_activation,
             input_noise: cfg.input_noise,
-            dim,
         }
     }
 
-    /// `x [B, T, d_m]`, `seen [B, T]` to `[B, T, d]`.
-    fn forward(&self, x: &Tensor, seen: &Tensor, train: bool) -> Tensor {
+    /// `x [B, T, d_m]`, `seen [B, T]`, `positions [T, d]` to `[B, T, d]`.
+    fn forward(&self, x: &Tensor, seen: &Tensor, positions: &Tensor, train: bool) -> Tensor {
         let hidden = if train && self.input_noise > 0.0 {
             let noise = x.narrow(1, 0, 1).randn_like() * self.input_noise; // [B, 1, d_m]
             self.conv.forward(&(x + noise).where_self(&seen.unsqueeze(2), x))
@@ -99,7 +101,7 @@ impl Encoder {
             Some(missing) => hidden.where_self(&seen.unsqueeze(2), missing),
             None => hidden,
         };
-        hidden + sinusoid(x.size()[1], self.dim, x.device())
+        hidden + positions
     }
 }
 
@@ -129,10 +131,14 @@ impl Extractor {
 /// GMCKE, Eq. 3-4: bi-modal attention (MMMU-BA; Ghosal et al., EMNLP 2018), without parameters.
 ///
 /// For m and n, `S_mn = softmax(tanh(X'_m X'_n^T))` over the open steps of n, `R_mn = S_mn X'_n`,
-/// `X~_mn = [R_mn ; R_mn * X'_m]`; returns `X_com,m = [X~_mn ; X~_mn']`, `[B, T, 4d]` each, with n
-/// and n' in canonical order. As tanh bounds the logits, the softmax needs no maximum, and the
+/// `X~_mn = [R_mn ; R_mn * X'_m]`; returns the parts of `X_com,m = [X~_mn ; X~_mn']`, four of
+/// `[B, T, d]` each, with n and n' in canonical order. As tanh bounds the logits, the softmax needs no maximum, and the
 /// exponentials of (m, n) are those of (n, m) transposed.
-pub fn common_knowledge(encoded: &[Tensor; 3], open: &[Tensor; 3], scale: bool) -> [Tensor; 3] {
+pub fn common_knowledge(
+    encoded: &[Tensor; 3],
+    open: &[Tensor; 3],
+    scale: bool,
+) -> [[Tensor; 4]; 3] {
     let weight: [Tensor; 3] = from_fn(|m| open[m].to_kind(Kind::Float).unsqueeze(2)); // [B, T, 1]
     let masked: [Tensor; 3] = from_fn(|m| &encoded[m] * &weight[m]);
     let dim = encoded[0].size()[2] as f64;
@@ -147,9 +153,7 @@ pub fn common_knowledge(encoded: &[Tensor; 3], open: &[Tensor; 3], scale: bool) 
         let gated = &r * &encoded[m];
         [r, gated]
     };
-    let join = |first: [Tensor; 2], second: [Tensor; 2]| {
-        Tensor::cat(&[&first[0], &first[1], &second[0], &second[1]], 2)
-    };
+    let join = |[a, b]: [Tensor; 2], [c, d]: [Tensor; 2]| [a, b, c, d];
     let [al, vl, va] = [la.transpose(1, 2), lv.transpose(1, 2), av.transpose(1, 2)];
     [
         join(retrieve(&la, 0, 1), retrieve(&lv, 0, 2)),
@@ -190,7 +194,9 @@ mod tests {
         disturbed[1] = encoded[1].where_self(&open[1].unsqueeze(2), &(&encoded[1] + 7.0));
         let before = common_knowledge(&encoded, &open, false);
         let after = common_knowledge(&disturbed, &open, false);
-        let apart = (&before[0] - &after[0]).abs().max().double_value(&[]);
-        assert!(apart < 1e-6, "language read closed audio steps: {apart}");
+        for (before, after) in before[0].iter().zip(&after[0]) {
+            let apart = (before - after).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "language read closed audio steps: {apart}");
+        }
     }
 }

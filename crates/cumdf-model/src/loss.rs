@@ -50,15 +50,6 @@ pub fn cosine_distance(student: &Tensor, teacher: &Tensor) -> Tensor {
     1.0 - Tensor::cosine_similarity(student, teacher, -1, 1e-8)
 }
 
-/// Distillation of the teacher's predictions: `KL(teacher || student)`, mean over samples. Not in
-/// the paper; a switch of the student (Hinton, Vinyals, Dean, 2015, at temperature 1).
-///
-/// - `logits`: the student's, `[B, C]`; `teacher`: the teacher's probabilities, `[B, C]`
-pub fn prediction_distillation(logits: &Tensor, teacher: &Tensor) -> Tensor {
-    let log_ratio = teacher.clamp_min(1e-12).log() - logits.log_softmax(-1, Kind::Float);
-    (teacher * log_ratio).sum_dim_intlist([-1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
-}
-
 /// Mean of `x` over the true places of `mask` (same shape), 0 when there is none.
 pub fn masked_mean(x: &Tensor, mask: &Tensor) -> Tensor {
     let kept = x.masked_fill(&mask.logical_not(), 0.0).sum(Kind::Float);

@@ -1,8 +1,9 @@
 //! What every model answers.
 
+use cumdf_data::Inputs;
 use tch::Tensor;
 
-/// Predictions for `B` samples.
+/// Predictions for `B` samples, with what they rest on.
 #[derive(Debug)]
 pub struct Prediction {
     /// Class probabilities `[B, C]`, rows summing to 1.
@@ -12,8 +13,13 @@ pub struct Prediction {
     pub attributions: Option<Tensor>,
 }
 
-/// A trained model, as evaluation sees it. No label can reach it: [`cumdf_data::Inputs`] has none.
+/// A trained model, as evaluation sees it. No label can reach it: [`Inputs`] has none.
 pub trait Predictor: Send {
-    /// Predicts in evaluation mode, without gradients.
-    fn predict(&self, inputs: &cumdf_data::Inputs) -> Prediction;
+    /// Class probabilities `[B, C]`, rows summing to 1; in evaluation mode, without gradients.
+    fn predict(&self, inputs: &Inputs) -> Tensor;
+
+    /// The same with attributions, which may cost more.
+    fn explain(&self, inputs: &Inputs) -> Prediction {
+        Prediction { probs: self.predict(inputs), attributions: None }
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task};
 use cumdf_train::{
@@ -15,7 +15,7 @@ use cumdf_train::{
     fit::Fitted,
     metrics,
     pipeline::{self, Existing},
-    run_dir::{self, write_atomic},
+    run_dir::{self, RunDir, write_atomic},
 };
 use serde_json::{Value, json};
 use tch::Device;
@@ -50,7 +50,8 @@ enum Command {
     Teacher(TrainArgs),
     /// Train a student on incomplete data, guided by a teacher (trained first if there is none).
     Student(StudentArgs),
-    /// Score a checkpoint on a split, under a condition and a drop ratio; prints JSON.
+    /// Score a checkpoint on a split, under a condition and a drop ratio; prints JSON (F1 and
+    /// accuracies in percent).
     Evaluate(EvaluateArgs),
     /// Report what was found (libtorch, CUDA, HDF5, data) and what to do about what is missing.
     Doctor,
@@ -158,8 +159,14 @@ fn student(args: &StudentArgs) -> Result<()> {
     let setup = Setup::new(&args.train)?;
     let Setup { config, corpus, device, .. } = &setup;
     let out = setup.out(&args.train, "student");
+    let existing = args.train.existing();
+    if existing != Existing::Overwrite {
+        // Before hours go into a teacher: may the student work there?
+        RunDir::create(&out, &config.to_toml(), existing == Existing::Resume)?;
+    }
     let teacher = match (&args.teacher, config.student.distillation) {
-        (_, false) => None,
+        (Some(_), false) => bail!("--teacher is given, but student.distillation = false"),
+        (None, false) => None,
         (Some(path), true) => Some(path.clone()),
         (None, true) => {
             let teacher_out = match &args.train.out {
@@ -176,7 +183,6 @@ fn student(args: &StudentArgs) -> Result<()> {
             Some(pipeline::train_teacher(config, corpus, *device, &teacher_out, existing)?.best)
         }
     };
-    let existing = args.train.existing();
     let fitted =
         pipeline::train_student(config, corpus, *device, &out, teacher.as_deref(), existing)?;
     setup.report(&fitted, &pipeline::conditions(corpus.present(Split::Test)), &out)
@@ -256,6 +262,7 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
         args.drop_ratio
     );
     let device = device::parse_device(&args.device)?;
+    device::set_threads(1); // more only pays for wide networks on many samples
     let Loaded { header, mut config, net } = evaluate::load(&args.checkpoint, device)?;
     if let Some(path) = &args.data {
         config.data.file.clone_from(path);
@@ -273,7 +280,16 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     let set = EvalSet::prepare(samples, args.split, dataset.steps, &header.data.stats, device)
         .with_context(|| file.display().to_string())?;
     let view = evaluate::view(args.condition, args.drop_ratio);
-    let predictions = evaluate::predict(&net, &set, &view)?;
+    let there = samples.available();
+    if !there.contains_all(args.condition) {
+        tracing::warn!(
+            "{} has {there} in its {} split: what {} names beyond that is not there to be seen",
+            file.display(),
+            args.split,
+            args.condition
+        );
+    }
+    let predictions = evaluate::explain(&net, &set, &view)?;
     let scored = metrics::score(&dataset.task, &samples.labels, &predictions.probs);
     if let Some(path) = &args.predictions {
         write_predictions(path, &set, &dataset.task, &samples.labels, &predictions)?;
@@ -287,8 +303,9 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
+/// In the units of the paper: F1 and accuracies in percent.
 fn to_json(scored: &metrics::Metrics) -> Value {
-    scored.iter().map(|(metric, value)| (metric.key(), json!(value))).collect()
+    scored.iter().map(|(metric, value)| (metric.key(), json!(metric.reported(*value)))).collect()
 }
 
 fn write_predictions(

@@ -80,9 +80,6 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// Epochs without a better validation score before a stage ends. Paper: 20.
     pub patience: u32,
-    /// Decay of the weights' running average, which is what is evaluated and kept; 0 averages
-    /// nothing.
-    pub ema_decay: f64,
     /// What chooses the checkpoint, always on the validation split.
     pub selection: Selection,
 }
@@ -156,8 +153,6 @@ pub struct LossConfig {
     pub uni: f64,
     /// Weight of the expected score's absolute error. As printed: 0.
     pub score: f64,
-    /// Weight of the divergence from the teacher's predictions. As printed: 0.
-    pub predictions: f64,
     /// `lambda_Q`, `lambda_K`, `lambda_V` of Eq. 17.
     pub norms: [f64; 3],
     /// `alpha` of the fused vector `H` in Eq. 10.
@@ -188,7 +183,13 @@ impl Config {
             (None, Some(_)) => ("the recommended recipe".into(), "recipe = 'recommended'".into()),
             (None, None) => ("configs/synthetic.toml".into(), DEFAULT.into()),
         };
-        let own: Table = toml::from_str(&text).with_context(|| format!("bad config {origin}"))?;
+        let mut own: Table =
+            toml::from_str(&text).with_context(|| format!("bad config {origin}"))?;
+        for assignment in sets {
+            if let ("recipe", value) = parse_assignment(assignment)? {
+                own.insert("recipe".into(), value); // it decides what all other keys start from
+            }
+        }
         let mut table = recipe(&own).with_context(|| format!("bad config {origin}"))?;
         merge(&mut table, own);
         if let Some(path) = data {
@@ -245,10 +246,6 @@ impl Config {
             t.learning_rate > 0.0 && t.learning_rate <= 1.0,
             format!("train.learning_rate = {}: must lie in (0, 1]", t.learning_rate),
         );
-        check(
-            (0.0..1.0).contains(&t.ema_decay),
-            format!("train.ema_decay = {}: must lie in [0, 1)", t.ema_decay),
-        );
         check(t.patience >= 1, "train.patience = 0: would stop before the first epoch".into());
         check(
             (0.0..=1.0).contains(&self.teacher.oracle_rate),
@@ -257,14 +254,9 @@ impl Config {
         check(self.teacher.epochs >= 1, "teacher.epochs = 0: nothing would be trained".into());
         check(self.student.epochs >= 1, "student.epochs = 0: nothing would be trained".into());
         let m = &self.masks;
-        check(
-            !m.drop_ratios.is_empty() && m.drop_ratios.iter().all(|p| (0.0..1.0).contains(p)),
-            format!("masks.drop_ratios = {:?}: must be ratios in [0, 1)", m.drop_ratios),
-        );
-        check(
-            (0.0..=1.0).contains(&m.inter),
-            format!("masks.inter = {}: must lie in [0, 1]", m.inter),
-        );
+        if let Err(err) = m.check() {
+            check(false, format!("masks.{err}"));
+        }
         let l = &self.loss;
         let weights = [
             ("train.warmup_epochs", t.warmup_epochs),
@@ -276,7 +268,6 @@ impl Config {
             ("loss.srd", l.srd),
             ("loss.uni", l.uni),
             ("loss.score", l.score),
-            ("loss.predictions", l.predictions),
             ("loss.srd_fused", l.srd_fused),
             ("loss.srd_pairs", l.srd_pairs),
             ("loss.srd_modalities", l.srd_modalities),
@@ -396,6 +387,15 @@ mod tests {
         );
         let error = error_of(&["trian.batch_size=3"]);
         assert!(error.contains("did you mean `train`"), "{error}");
+    }
+
+    #[test]
+    fn another_recipe_changes_every_key_that_is_not_given() {
+        let sets = ["recipe=paper".to_owned(), "train.batch_size=7".to_owned()];
+        let config = Config::resolve(None, None, &sets).unwrap();
+        assert_eq!((config.recipe.as_str(), config.model.hidden_dim), ("paper", 300));
+        assert_eq!(config.train.batch_size, 7);
+        assert!(error_of(&["recipe=nonsense"]).contains("recommended"));
     }
 
     #[test]

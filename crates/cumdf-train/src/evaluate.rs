@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use cumdf_data::{EvalSet, ModalitySet, View};
+use cumdf_data::{EvalSet, Inputs, ModalitySet, View};
 use cumdf_model::{
-    Cumdf, Predictor,
+    Cumdf, Prediction, Predictor,
     checkpoint::{self, Header},
 };
 use tch::{Device, Tensor, nn::VarStore};
@@ -32,14 +32,33 @@ pub fn view(condition: ModalitySet, drop_ratio: f64) -> View {
     View { condition, drop_ratio, seed: EVAL_SEED }
 }
 
-/// Predicts every sample of `split` under `view`.
+/// Predicts every sample of `split` under `view`, without attributions.
 ///
 /// # Errors
 /// When the device fails.
 pub fn predict(predictor: &dyn Predictor, split: &EvalSet, view: &View) -> Result<Predictions> {
+    over_batches(split, view, |inputs| Prediction {
+        probs: predictor.predict(inputs),
+        attributions: None,
+    })
+}
+
+/// The same with attributions, where the model has them.
+///
+/// # Errors
+/// When the device fails.
+pub fn explain(predictor: &dyn Predictor, split: &EvalSet, view: &View) -> Result<Predictions> {
+    over_batches(split, view, |inputs| predictor.explain(inputs))
+}
+
+fn over_batches(
+    split: &EvalSet,
+    view: &View,
+    predict: impl Fn(&Inputs) -> Prediction,
+) -> Result<Predictions> {
     let (mut rows, mut probs, mut attributions) = (Vec::new(), Vec::new(), Vec::new());
     for (batch_rows, inputs) in split.batches(view, EVAL_BATCH) {
-        let prediction = predictor.predict(&inputs);
+        let prediction = predict(&inputs);
         rows.extend(batch_rows);
         probs.push(prediction.probs);
         attributions.extend(prediction.attributions);

@@ -5,9 +5,13 @@
 //! run that was killed goes on from its last epoch as if nothing had happened, bit for bit on a CPU
 //! with the same number of threads.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use cumdf_data::{EpochOrder, EvalSet, Labels, ModalitySet, Task, TrainSet};
 use cumdf_model::checkpoint::{self, DataCard, Header};
 use serde::{Deserialize, Serialize};
@@ -21,7 +25,7 @@ use crate::{
     learner::{Learner, LossTerms},
     metrics::{self, Metric, Metrics},
     optim::{Adam, WeightDecay},
-    run_dir::RunDir,
+    run_dir::{RunDir, write_atomic},
     telemetry,
     tensorboard::EventWriter,
 };
@@ -90,9 +94,12 @@ pub fn fit(
 ) -> Result<Fitted> {
     let settings = &plan.config.train;
     let n_batches = data.train.n_batches(settings.batch_size);
-    let mut state = State::new(learner, settings.ema_decay, plan.config);
+    let decay =
+        WeightDecay { strength: settings.weight_decay, decoupled: settings.decoupled_decay };
+    let stores = [Some(learner.store()), learner.auxiliary()];
+    let mut adam = Adam::new(stores.into_iter().flatten(), decay);
     let mut progress = match run.last().exists() {
-        true => state.restore(learner, &run.last())?,
+        true => restore_state(&mut adam, learner, plan, data, &run.last())?,
         false => Progress { epoch: 0, best_epoch: 0, best_score: f64::INFINITY, finished: false },
     };
     run.truncate_metrics_after(progress.epoch as usize)?;
@@ -105,7 +112,7 @@ pub fn fit(
         tracing::info!("{} goes on after epoch {}", learner.stage(), progress.epoch);
         events.purge_from(progress.epoch as usize + 1)?;
     } else {
-        learner.refresh(data.train);
+        learner.end_epoch(data.train);
     }
     let bar = telemetry::bar(u64::from(plan.epochs) * n_batches as u64, learner.stage());
     bar.set_position(u64::from(progress.epoch) * n_batches as u64);
@@ -122,14 +129,13 @@ pub fn fit(
         let mut losses = LossLog::default();
         for (step, batch) in data.train.epoch(&plan.config.masks, order).enumerate() {
             let terms = learner.loss(&batch);
-            state.adam.zero_grad();
+            adam.zero_grad();
             terms.total().backward();
             if settings.clip_norm > 0.0 {
-                state.adam.clip_norm(settings.clip_norm);
+                adam.clip_norm(settings.clip_norm);
             }
             let done = (epoch - 1) as usize * n_batches + step;
-            state.adam.step(learning_rate(plan, done, n_batches));
-            state.average(settings.ema_decay);
+            adam.step(learning_rate(plan, done, n_batches));
             learner.end_batch(&batch);
             losses.add(&terms);
             if losses.pending.len() >= LOOK_EVERY {
@@ -139,9 +145,10 @@ pub fn fit(
         }
         losses.look(epoch).with_context(|| kept(&progress, run))?;
 
-        state.swap_in_average();
-        learner.refresh(data.train);
-        let valid = validate(learner, &plan.conditions, data)?;
+        learner.end_epoch(data.train);
+        let valid = validate(learner, &plan.conditions, data)
+            .with_context(|| format!("after epoch {epoch}"))
+            .with_context(|| kept(&progress, run))?;
         let score = selection_score(&valid, settings.selection, data.task);
         progress.epoch = epoch;
         let is_best = score < progress.best_score;
@@ -161,19 +168,21 @@ pub fn fit(
             let config = serde_json::to_value(plan.config)?;
             let metrics = json!({ "epoch": epoch, "score": score, "valid": valid });
             let header = Header::new(plan.model, learner.stage(), config, card, metrics);
-            checkpoint::save(&run.best(), &header, &checkpoint::variables(learner.store()))?;
+            learner.complete(data.train);
+            let bytes = checkpoint::to_bytes(&header, &checkpoint::variables(learner.store()))?;
+            write_atomic(&run.best(), &bytes)?;
         }
-        state.swap_out_average();
         progress.finished =
             epoch >= plan.epochs || epoch - progress.best_epoch >= settings.patience;
         run.append_metrics(&record)?;
         log_events(&mut events, &losses, &valid, score, epoch as usize)?;
-        state.save(learner, plan, data, &progress, run)?;
-        bar.set_message(format!("epoch {epoch} valid {score:.4} best {:.4}", progress.best_score));
+        save_state(&adam, learner, plan, data, &progress, run)?;
+        let shown = headline(&losses, &valid, data.task);
+        bar.set_message(format!("epoch {epoch}/{} {shown}", plan.epochs));
         tracing::debug!(
-            "{} epoch {epoch}: score {score:.4}{}",
+            "{} epoch {epoch}: {shown}{}",
             learner.stage(),
-            if is_best { " (best)" } else { "" }
+            if is_best { ", best so far" } else { "" }
         );
     }
     bar.finish_and_clear();
@@ -193,99 +202,66 @@ impl Progress {
     }
 }
 
-/// What an epoch starts from beside the learner's variables.
-struct State {
-    adam: Adam,
-    average: Option<Tensor>, // running average of all weights, flat
-    n_averaged: u32,
+/// Writes what the next epoch starts from: network, auxiliary variables, optimizer, progress.
+fn save_state(
+    adam: &Adam,
+    learner: &dyn Learner,
+    plan: &Plan,
+    data: &TrainingData,
+    progress: &Progress,
+    run: &RunDir,
+) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    let mut put = |prefix: &str, part: BTreeMap<String, Tensor>| {
+        tensors.extend(part.into_iter().map(|(name, t)| (format!("{prefix}.{name}"), t)));
+    };
+    put("model", checkpoint::variables(learner.store()));
+    if let Some(auxiliary) = learner.auxiliary() {
+        put("auxiliary", checkpoint::variables(auxiliary));
+    }
+    put("optimizer", adam.state());
+    let config = serde_json::to_value(plan.config)?;
+    let progress = serde_json::to_value(progress)?;
+    let header = Header::new(plan.model, learner.stage(), config, data.card.clone(), progress);
+    write_atomic(&run.last(), &checkpoint::to_bytes(&header, &tensors)?)
 }
 
-impl State {
-    fn new(learner: &dyn Learner, ema_decay: f64, config: &Config) -> Self {
-        let decay = WeightDecay {
-            strength: config.train.weight_decay,
-            decoupled: config.train.decoupled_decay,
-        };
-        let stores = [Some(learner.store()), learner.auxiliary()];
-        let adam = Adam::new(stores.into_iter().flatten(), decay);
-        let average = (ema_decay > 0.0).then(|| adam.weights());
-        Self { adam, average, n_averaged: 0 }
+/// Restores what [`save_state`] wrote.
+fn restore_state(
+    adam: &mut Adam,
+    learner: &dyn Learner,
+    plan: &Plan,
+    data: &TrainingData,
+    path: &Path,
+) -> Result<Progress> {
+    let at = || format!("cannot go on from {}: start anew with --overwrite", path.display());
+    let checkpoint = checkpoint::open(path).with_context(at)?;
+    let header = &checkpoint.header;
+    ensure!(
+        (header.model.as_str(), header.stage.as_str()) == (plan.model, learner.stage())
+            && header.data == *data.card,
+        "{} is of the {} of {} on {}, this run is of the {} of {} on {}: choose another --out",
+        path.display(),
+        header.stage,
+        header.model,
+        header.data.name,
+        learner.stage(),
+        plan.model,
+        data.card.name
+    );
+    let part = |prefix: &str| -> BTreeMap<String, Tensor> {
+        let prefix = format!("{prefix}.");
+        let named = checkpoint.tensors.iter();
+        named
+            .filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?.to_owned(), t.shallow_clone())))
+            .collect()
+    };
+    checkpoint::restore(learner.store(), &part("model")).with_context(at)?;
+    if let Some(auxiliary) = learner.auxiliary() {
+        checkpoint::restore(auxiliary, &part("auxiliary")).with_context(at)?;
     }
-
-    fn average(&mut self, decay: f64) {
-        if let Some(average) = &mut self.average {
-            // Early on the average follows closely, or it would be of the initial weights.
-            let n = f64::from(self.n_averaged);
-            self.adam.average_into(average, decay.min((1.0 + n) / (10.0 + n)));
-            self.n_averaged += 1;
-        }
-    }
-
-    fn swap_in_average(&mut self) {
-        if let Some(average) = &mut self.average {
-            self.adam.swap_weights(average);
-        }
-    }
-
-    fn swap_out_average(&mut self) {
-        self.swap_in_average();
-    }
-
-    fn save(
-        &self,
-        learner: &dyn Learner,
-        plan: &Plan,
-        data: &TrainingData,
-        progress: &Progress,
-        run: &RunDir,
-    ) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        let mut put = |prefix: &str, part: BTreeMap<String, Tensor>| {
-            tensors.extend(part.into_iter().map(|(name, t)| (format!("{prefix}.{name}"), t)));
-        };
-        put("model", checkpoint::variables(learner.store()));
-        if let Some(auxiliary) = learner.auxiliary() {
-            put("auxiliary", checkpoint::variables(auxiliary));
-        }
-        put("optimizer", self.adam.state());
-        if let Some(average) = &self.average {
-            let n_averaged = Tensor::from(i64::from(self.n_averaged));
-            put(
-                "average",
-                BTreeMap::from([("weights".into(), average.copy()), ("n".into(), n_averaged)]),
-            );
-        }
-        let config = serde_json::to_value(plan.config)?;
-        let progress = serde_json::to_value(progress)?;
-        let header = Header::new(plan.model, learner.stage(), config, data.card.clone(), progress);
-        checkpoint::save(&run.last(), &header, &tensors)
-    }
-
-    fn restore(&mut self, learner: &dyn Learner, path: &std::path::Path) -> Result<Progress> {
-        let at =
-            || format!("cannot go on from {}: delete the folder to start anew", path.display());
-        let checkpoint = checkpoint::open(path).with_context(at)?;
-        let part = |prefix: &str| -> BTreeMap<String, Tensor> {
-            let prefix = format!("{prefix}.");
-            let named = checkpoint.tensors.iter();
-            named
-                .filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?.to_owned(), t.shallow_clone())))
-                .collect()
-        };
-        checkpoint::restore(learner.store(), &part("model")).with_context(at)?;
-        if let Some(auxiliary) = learner.auxiliary() {
-            checkpoint::restore(auxiliary, &part("auxiliary")).with_context(at)?;
-        }
-        self.adam.restore(&part("optimizer")).with_context(at)?;
-        if let Some(average) = &mut self.average {
-            let saved = part("average");
-            let found = saved.get("weights").zip(saved.get("n"));
-            let (weights, n) = found.context("it has no running average").with_context(at)?;
-            average.f_copy_(weights).with_context(at)?;
-            self.n_averaged = i64::try_from(n)? as u32;
-        }
-        serde_json::from_value(checkpoint.header.metrics).with_context(at)
-    }
+    adam.restore(&part("optimizer")).with_context(at)?;
+    serde_json::from_value(checkpoint.header.metrics).with_context(at)
 }
 
 /// Loss values of an epoch, read from the device once in a while.
@@ -356,6 +332,10 @@ fn validate(
     for condition in conditions {
         let view = evaluate::view(*condition, 0.0);
         let predictions = evaluate::predict(learner.predictor(), data.valid, &view)?;
+        ensure!(
+            predictions.probs.iter().flatten().all(|p| p.is_finite()),
+            "the network predicts values that are not finite under {condition}; lower train.learning_rate, or set train.clip_norm"
+        );
         let Metrics(metrics) = metrics::score(data.task, data.valid_labels, &predictions.probs);
         let loss = metrics::cross_entropy(data.task, data.valid_labels, &predictions.probs);
         let mut named: BTreeMap<_, _> = metrics.iter().map(|(m, v)| (m.key(), *v)).collect();
@@ -363,6 +343,22 @@ fn validate(
         by_condition.insert(condition.key(), named);
     }
     Ok(by_condition)
+}
+
+/// The total of the loss terms and the validation metric that readers know, in a few words.
+fn headline(
+    losses: &LossLog,
+    valid: &BTreeMap<String, BTreeMap<String, f64>>,
+    task: &Task,
+) -> String {
+    let metric = match task {
+        Task::Sentiment { .. } => Metric::Mae,
+        Task::Emotion { .. } => Metric::F1,
+    };
+    let mean = valid.values().map(|m| m[&metric.key()]).sum::<f64>() / valid.len() as f64;
+    let task_loss = losses.means().get("task").copied();
+    let loss = task_loss.map_or_else(String::new, |loss| format!("loss {loss:.3}, "));
+    format!("{loss}valid {} {}", metric.label(), metric.format(mean))
 }
 
 /// The mean over conditions of what chooses, turned so that lower is better.

@@ -28,9 +28,12 @@ pub trait Learner {
     /// Called after each optimizer step, with the batch it was made on.
     fn end_batch(&mut self, _batch: &TrainBatch) {}
 
-    /// Called before the first epoch and after each, ahead of validation, with the weights that
-    /// will be validated and kept.
-    fn refresh(&mut self, _train: &TrainSet) {}
+    /// Called before the first epoch and after each, for what the next epoch's losses read of the
+    /// whole training split.
+    fn end_epoch(&mut self, _train: &TrainSet) {}
+
+    /// Called before a checkpoint is written, for what only a finished model needs.
+    fn complete(&mut self, _train: &TrainSet) {}
 }
 
 /// Named loss terms with their weights: the total and the log come from the same list.

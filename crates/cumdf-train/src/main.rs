@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(err) => {
-            tracing::error!("{err:#}");
+            eprintln!("error: {err:#}");
             ExitCode::FAILURE
         }
     }

@@ -93,6 +93,16 @@ impl Metric {
         !matches!(self, Self::Mae | Self::Corr)
     }
 
+    /// A stored value in the unit in which the field reports it: F1 and accuracies in percent.
+    ///
+    /// Rounded far below what can be measured, so that 84.37 % stays 84.37.
+    pub fn reported(&self, value: f64) -> f64 {
+        match self.is_fraction() {
+            true => (value * 1e10).round() / 1e8,
+            false => value,
+        }
+    }
+
     /// Whether a smaller value is better.
     pub fn lower_is_better(&self) -> bool {
         matches!(self, Self::Mae)

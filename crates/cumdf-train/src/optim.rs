@@ -81,11 +81,6 @@ impl Adam {
         }
     }
 
-    /// Number of weights.
-    pub fn n_weights(&self) -> usize {
-        self.weights.numel()
-    }
-
     /// Sets all gradients to zero.
     pub fn zero_grad(&mut self) {
         let _guard = tch::no_grad_guard();
@@ -124,20 +119,6 @@ impl Adam {
     /// All weights as one flat tensor, a copy.
     pub fn weights(&self) -> Tensor {
         self.weights.copy()
-    }
-
-    /// Exchanges all weights for those of `other`, flat, and `other`'s for the present ones.
-    pub fn swap_weights(&mut self, other: &mut Tensor) {
-        let _guard = tch::no_grad_guard();
-        let present = self.weights.copy();
-        self.weights.copy_(other);
-        other.copy_(&present);
-    }
-
-    /// Moves `average`, flat, a share of `1 - decay` towards the weights.
-    pub fn average_into(&self, average: &mut Tensor, decay: f64) {
-        let _guard = tch::no_grad_guard();
-        let _ = average.lerp_(&self.weights, 1.0 - decay);
     }
 
     /// The state beside the weights, by name.
@@ -248,7 +229,7 @@ mod tests {
 
         let (vs, slope, offset) = line();
         let mut resumed = Adam::new([&vs], decay);
-        resumed.swap_weights(&mut weights.copy());
+        resumed.weights.copy_(&weights);
         resumed.restore(&state).unwrap();
         step(&mut resumed, &slope, &offset);
         assert!(whole.weights().equal(&resumed.weights()));

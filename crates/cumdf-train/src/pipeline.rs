@@ -116,15 +116,22 @@ pub fn train_student(
     let targets = teacher
         .map(|path| -> Result<TeacherTargets> {
             let loaded = evaluate::load(path, device)?;
-            let same = loaded.header.data.shape == card.shape && loaded.header.data.name == card.name;
+            let (theirs, ours) = (&loaded.config.model, &config.model);
             ensure!(
-                same && loaded.config.model.hidden_dim == config.model.hidden_dim,
-                "{} was trained on {} with model.hidden_dim = {}, the student learns from {} with {}: train a teacher on the same data with the same width",
+                loaded.header.data == card,
+                "{} was trained on {}, or on it with other standardisation (data.clip); the student learns from {}: train a teacher on the same data",
                 path.display(),
                 loaded.header.data.name,
-                loaded.config.model.hidden_dim,
-                card.name,
-                config.model.hidden_dim
+                card.name
+            );
+            ensure!(
+                (theirs.hidden_dim, theirs.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
+                "{} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they must agree",
+                path.display(),
+                theirs.hidden_dim,
+                theirs.lg_mmt,
+                ours.hidden_dim,
+                ours.lg_mmt
             );
             Ok(TeacherTargets::of(&loaded.net, &corpus.train))
         })
@@ -178,6 +185,7 @@ fn train_stage(
     out: &Path,
     existing: Existing,
 ) -> Result<Fitted> {
+    ensure!(!conditions.is_empty(), "the validation split has no modality that training has seen");
     if existing == Existing::Overwrite {
         RunDir::clear(out)?;
     }

@@ -12,8 +12,9 @@ use tch::{
 
 use crate::{
     config::{Config, LossConfig, SrdProjection},
+    evaluate::EVAL_BATCH,
     learner::{Learner, LossTerms},
-    teacher::{EVAL_BATCH, common_terms, refresh_means},
+    teacher::{common_terms, refresh_means},
 };
 
 /// Trains the network on incomplete views, with counterfactual and distillation losses.
@@ -84,8 +85,10 @@ impl Learner for Student {
         self.terms(&batch.incomplete(), batch.targets(), &batch.index)
     }
 
-    fn refresh(&mut self, train: &TrainSet) {
-        refresh_means(&mut self.net, train);
+    fn end_epoch(&mut self, train: &TrainSet) {
+        if self.net.config().maci {
+            refresh_means(&mut self.net, train);
+        }
     }
 }
 
@@ -96,7 +99,9 @@ impl Student {
         let pass = self.net.forward(inputs, Guide::Estimate, true);
         let mut terms = LossTerms::default();
         common_terms(&mut terms, &self.net, &pass, targets, weights, self.bin_scores.as_ref());
-        let shares = self.net.config().maci.then(|| {
+        let weighs = self.distillation.is_some() && weights.srd * weights.srd_modalities != 0.0;
+        let reads_shares = weights.cou != 0.0 || weighs;
+        let shares = (self.net.config().maci && reads_shares).then(|| {
             batch_shares(&self.net.effects(&pass, targets.distribution())) // X_con [3]
         });
         if let Some(shares) = &shares {
@@ -119,8 +124,6 @@ pub struct TeacherTargets {
     pub pairs: Option<[Tensor; 3]>,
     /// `GAP(X~_m) [N, d]` per modality.
     pub modalities: [Tensor; 3],
-    /// Class probabilities `[N, C]`.
-    pub probs: Tensor,
 }
 
 impl TeacherTargets {
@@ -130,12 +133,10 @@ impl TeacherTargets {
         let mut parts: Vec<Vec<Tensor>> = Vec::new(); // a batch's tables, in the order below
         for batch in train.complete_batches(EVAL_BATCH) {
             let pass = teacher.forward(&batch.complete(), Guide::Oracle(batch.targets()), false);
-            let probs = pass.logits.softmax(-1, Kind::Float);
-            let pairs = pass.pairs().into_iter().flatten().map(Tensor::shallow_clone).collect();
-            let rest = pass.pooled.into_iter().collect();
-            parts.push(
-                [vec![batch.index, pass.fused, probs], rest, pairs].into_iter().flatten().collect(),
-            );
+            let pairs: Vec<_> =
+                pass.pairs().into_iter().flatten().map(Tensor::shallow_clone).collect();
+            let tables = [batch.index, pass.fused].into_iter().chain(pass.pooled).chain(pairs);
+            parts.push(tables.collect());
         }
         let table =
             |at: usize| Tensor::cat(&parts.iter().map(|part| &part[at]).collect::<Vec<_>>(), 0);
@@ -143,9 +144,8 @@ impl TeacherTargets {
         let sorted = |at: usize| table(at).index_select(0, &order);
         Self {
             fused: sorted(1),
-            probs: sorted(2),
-            modalities: [3, 4, 5].map(sorted),
-            pairs: (parts[0].len() > 6).then(|| [6, 7, 8].map(sorted)),
+            modalities: [2, 3, 4].map(sorted),
+            pairs: (parts[0].len() > 5).then(|| [5, 6, 7].map(sorted)),
         }
     }
 }
@@ -234,9 +234,6 @@ impl Distillation {
             });
             let weight = modality_weights(shares, pass.logits.device());
             (Tensor::stack(&means, 0) * weight).sum(Kind::Float)
-        });
-        terms.add("predictions", weights.predictions, || {
-            loss::prediction_distillation(&pass.logits, &row(&targets.probs))
         });
     }
 }

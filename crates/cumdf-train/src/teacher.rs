@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 
 use crate::{
     config::{Config, LossConfig},
+    evaluate::EVAL_BATCH,
     learner::{Learner, LossTerms},
 };
 
@@ -78,7 +79,7 @@ impl Learner for Teacher {
         terms
     }
 
-    fn refresh(&mut self, train: &TrainSet) {
+    fn complete(&mut self, train: &TrainSet) {
         refresh_means(&mut self.net, train);
     }
 }
@@ -117,6 +118,3 @@ pub(crate) fn refresh_means(net: &mut Cumdf, train: &TrainSet) {
     }
     net.set_training_means(&sums.means());
 }
-
-/// Samples a forward pass without gradients takes at once; it changes no result.
-pub(crate) const EVAL_BATCH: i64 = 256;

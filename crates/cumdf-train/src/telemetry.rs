@@ -82,9 +82,10 @@ pub fn bars() -> &'static MultiProgress {
 /// A new bar of `len` steps called `label`, shown below those already there. Its message, set with
 /// `set_message`, is where a loss or an epoch goes.
 pub fn bar(len: u64, label: impl Into<Cow<'static, str>>) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{prefix} {wide_bar:.cyan/dim} {pos}/{len} {eta} {msg}")
-            .expect("the template is valid");
+    let style = ProgressStyle::with_template(
+        "{prefix} {wide_bar:.cyan/dim} {pos}/{len} {per_sec} {eta} {msg}",
+    )
+    .expect("the template is valid");
     bars().add(ProgressBar::new(len).with_style(style).with_prefix(label))
 }
 

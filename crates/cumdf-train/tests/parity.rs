@@ -107,7 +107,6 @@ impl Golden {
         config.loss.srd = float("srd");
         config.loss.uni = float("uni_weight");
         config.loss.score = float("score_weight");
-        config.loss.predictions = 0.0;
         config.loss.norms = ["lambda_q", "lambda_k", "lambda_v"].map(float);
         config.loss.srd_fused = 1.0;
         config.loss.srd_pairs = 1.0;
@@ -155,7 +154,6 @@ impl Golden {
             fused: self.get("teacher.fused"),
             pairs: self.flag("lg_mmt").then(|| three(self.get("teacher.pairs"))),
             modalities: three(self.get("teacher.modalities")),
-            probs: Tensor::ones([4, 5], (Kind::Float, Device::Cpu)) / 5.0,
         };
         let bins = corpus.task.bin_scores();
         let student =
@@ -195,7 +193,7 @@ fn check(name: &str) {
     let pass = net.forward(&inputs, Guide::Estimate, false);
     close("eval.logits", &pass.logits, &golden.get("eval.logits"));
     let predicted = net.predict(&inputs);
-    close("probs", &predicted.probs, &golden.get("eval.logits").softmax(-1, Kind::Float));
+    close("probs", &predicted, &golden.get("eval.logits").softmax(-1, Kind::Float));
     let oracle = net.forward(&inputs, Guide::Oracle(targets), false);
     close("oracle.logits", &oracle.logits, &golden.get("oracle.logits"));
 
@@ -204,10 +202,12 @@ fn check(name: &str) {
     let net = student.net();
     let pass = net.forward(&inputs, Guide::Estimate, true);
     let valid = inputs.valid.to_kind(Kind::Float).unsqueeze(2);
+    let common = pass.knowledge.common.as_ref();
+    let common = common.map(|all| all.each_ref().map(|parts| Tensor::cat(parts, 2)));
     let sequences = [
         ("x_prime", Some(&pass.knowledge.encoded)),
         ("specific", pass.knowledge.specific.as_ref()),
-        ("common", pass.knowledge.common.as_ref()),
+        ("common", common.as_ref()),
         ("x", Some(&pass.knowledge.combined)),
     ];
     for (key, got) in sequences {

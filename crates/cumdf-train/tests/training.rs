@@ -11,7 +11,7 @@ use std::{
 use cumdf_data::{
     Corpus, Dataset, EvalSet, Labels, ModalitySet, Samples, Split, Task, TrainBatch, synthetic,
 };
-use cumdf_model::{DataShape, Prediction, Predictor, checkpoint::DataCard};
+use cumdf_model::{DataShape, Predictor, checkpoint::DataCard};
 use cumdf_train::{
     config::Config,
     evaluate,
@@ -193,7 +193,7 @@ fn predictions_do_not_depend_on_labels_batch_mates_or_padding() {
 
     // Batch mates and padding: every sample alone, trimmed to its own length.
     for (rows, inputs) in corpus.test.batches(&view, 1) {
-        let alone: Vec<Vec<f32>> = Vec::try_from(net.predict(&inputs).probs).expect("rows");
+        let alone: Vec<Vec<f32>> = Vec::try_from(net.predict(&inputs)).expect("rows");
         for (a, b) in alone[0].iter().zip(&predicted.probs[rows[0]]) {
             assert!((a - b).abs() < 1e-5, "sample {}: {a} alone, {b} in a batch", rows[0]);
         }
@@ -232,7 +232,7 @@ fn attributions_rank_the_modalities_of_the_synthetic_corpus_as_its_truth_does() 
     let best = pipeline::train(&config, &corpus, Device::Cpu, folder.path()).expect("trained");
     let net = evaluate::load(&best, Device::Cpu).expect("loaded").net;
     let view = evaluate::view(ModalitySet::ALL, 0.0);
-    let predicted = evaluate::predict(&net, &corpus.test, &view).expect("predicted");
+    let predicted = evaluate::explain(&net, &corpus.test, &view).expect("predicted");
     let shares = predicted.attributions.expect("CUMDF attributes");
     let share: [f64; 3] =
         std::array::from_fn(|m| shares.iter().map(|s| f64::from(s[m])).sum::<f64>() / n);
@@ -249,9 +249,9 @@ struct Faulty {
 }
 
 impl Predictor for Faulty {
-    fn predict(&self, inputs: &cumdf_data::Inputs) -> Prediction {
+    fn predict(&self, inputs: &cumdf_data::Inputs) -> Tensor {
         let logits = Tensor::zeros([inputs.len(), 7], (Kind::Float, Device::Cpu)) + &self.weight;
-        Prediction { probs: logits.detach().softmax(-1, Kind::Float), attributions: None }
+        logits.detach().softmax(-1, Kind::Float)
     }
 }
 
