@@ -17,7 +17,7 @@ use cumdf_train::{
     config::Config,
     evaluate,
     learner::Learner as _,
-    optim::{Adam, WeightDecay},
+    optim::Optimizer,
     pipeline,
     student::{Student, TeacherTargets},
     teacher::Teacher,
@@ -89,9 +89,7 @@ fn benches(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("step");
         group.sample_size(10).throughput(Throughput::Elements(batch_size as u64));
         let mut student = case.student();
-        let stores = [Some(student.store()), student.auxiliary()];
-        let decay = WeightDecay { strength: 0.01, decoupled: true };
-        let mut adam = Adam::new(stores.into_iter().flatten(), decay);
+        let mut optimizer = Optimizer::new(student.groups(&case.config.train));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             let mut epoch = 0;
             bencher.iter_custom(|n_steps| {
@@ -102,10 +100,10 @@ fn benches(criterion: &mut Criterion) {
                     for batch in case.corpus.train.epoch(masks, case.order(epoch)) {
                         let started = Instant::now();
                         let terms = student.loss(&batch);
-                        adam.zero_grad();
+                        optimizer.zero_grad();
                         terms.total().backward();
-                        adam.clip_norm(1.0);
-                        adam.step(1e-3);
+                        optimizer.clip_norm(1.0);
+                        optimizer.step(1e-3);
                         spent += started.elapsed();
                         left -= 1;
                         if left == 0 {
@@ -156,16 +154,14 @@ fn share_of_peak(_: &mut Criterion) {
     };
     let peak = 2.0 * 1024f64.powi(3) / time(Box::new(|| drop(black_box(a.matmul(&b)))));
     let mut student = case.student();
-    let decay = WeightDecay { strength: 0.0, decoupled: false };
-    let mut adam =
-        Adam::new([Some(student.store()), student.auxiliary()].into_iter().flatten(), decay);
+    let mut optimizer = Optimizer::new(student.groups(&case.config.train));
     let masks = &case.config.masks;
     let batch = case.corpus.train.epoch(masks, case.order(1)).next().expect("a batch");
     let seconds = time(Box::new(|| {
-        adam.zero_grad();
+        optimizer.zero_grad();
         student.loss(&batch).total().backward();
-        adam.clip_norm(1.0);
-        adam.step(1e-3);
+        optimizer.clip_norm(1.0);
+        optimizer.step(1e-3);
     }));
     println!(
         "step at the paper's size: {:.1} GFLOP in {:.3} s = {:.0} GFLOP/s, {:.2} of the peak of {:.0} GFLOP/s (1024^3 matrix product); {} threads",

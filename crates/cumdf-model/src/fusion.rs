@@ -4,7 +4,9 @@
 //! One query token attends over time, so keys and values are never projected over time: with
 //! `q' = W_K^T Q` a head's scores are `Z~_m . q'`, and the attended value is `W_V sum_t w_t z_t`.
 //! The paper's own mask (0 on padding, 1 elsewhere, added to logits) would favour the wrong side;
-//! here closed steps get no weight.
+//! here closed steps get no weight. The plain form, with keys and values over time and three replaced
+//! copies through the whole network, is `scripts/reference.py`; the parity tests hold both together,
+//! gradients included.
 
 use std::array::from_fn;
 

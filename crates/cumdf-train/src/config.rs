@@ -417,6 +417,6 @@ mod tests {
                 n_files += 1;
             }
         }
-        assert_eq!(n_files, 5);
+        assert_eq!(n_files, 6);
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     evaluate,
     learner::{Learner, LossTerms},
     metrics::{self, Metric, Metrics},
-    optim::{Adam, WeightDecay},
+    optim::Optimizer,
     run_dir::{RunDir, write_atomic},
     telemetry,
     tensorboard::EventWriter,
@@ -94,12 +94,9 @@ pub fn fit(
 ) -> Result<Fitted> {
     let settings = &plan.config.train;
     let n_batches = data.train.n_batches(settings.batch_size);
-    let decay =
-        WeightDecay { strength: settings.weight_decay, decoupled: settings.decoupled_decay };
-    let stores = [Some(learner.store()), learner.auxiliary()];
-    let mut adam = Adam::new(stores.into_iter().flatten(), decay);
+    let mut optimizer = Optimizer::new(learner.groups(settings));
     let mut progress = match run.last().exists() {
-        true => restore_state(&mut adam, learner, plan, data, &run.last())?,
+        true => restore_state(&mut optimizer, learner, plan, data, &run.last())?,
         false => Progress { epoch: 0, best_epoch: 0, best_score: f64::INFINITY, finished: false },
     };
     run.truncate_metrics_after(progress.epoch as usize)?;
@@ -129,13 +126,13 @@ pub fn fit(
         let mut losses = LossLog::default();
         for (step, batch) in data.train.epoch(&plan.config.masks, order).enumerate() {
             let terms = learner.loss(&batch);
-            adam.zero_grad();
+            optimizer.zero_grad();
             terms.total().backward();
             if settings.clip_norm > 0.0 {
-                adam.clip_norm(settings.clip_norm);
+                optimizer.clip_norm(settings.clip_norm);
             }
             let done = (epoch - 1) as usize * n_batches + step;
-            adam.step(learning_rate(plan, done, n_batches));
+            optimizer.step(learning_rate(plan, done, n_batches));
             learner.end_batch(&batch);
             losses.add(&terms);
             if losses.pending.len() >= LOOK_EVERY {
@@ -176,7 +173,7 @@ pub fn fit(
             epoch >= plan.epochs || epoch - progress.best_epoch >= settings.patience;
         run.append_metrics(&record)?;
         log_events(&mut events, &losses, &valid, score, epoch as usize)?;
-        save_state(&adam, learner, plan, data, &progress, run)?;
+        save_state(&optimizer, learner, plan, data, &progress, run)?;
         let shown = headline(&losses, &valid, data.task);
         bar.set_message(format!("epoch {epoch}/{} {shown}", plan.epochs));
         tracing::debug!(
@@ -204,7 +201,7 @@ impl Progress {
 
 /// Writes what the next epoch starts from: network, auxiliary variables, optimizer, progress.
 fn save_state(
-    adam: &Adam,
+    optimizer: &Optimizer,
     learner: &dyn Learner,
     plan: &Plan,
     data: &TrainingData,
@@ -219,7 +216,7 @@ fn save_state(
     if let Some(auxiliary) = learner.auxiliary() {
         put("auxiliary", checkpoint::variables(auxiliary));
     }
-    put("optimizer", adam.state());
+    put("optimizer", optimizer.state());
     let config = serde_json::to_value(plan.config)?;
     let progress = serde_json::to_value(progress)?;
     let header = Header::new(plan.model, learner.stage(), config, data.card.clone(), progress);
@@ -228,7 +225,7 @@ fn save_state(
 
 /// Restores what [`save_state`] wrote.
 fn restore_state(
-    adam: &mut Adam,
+    optimizer: &mut Optimizer,
     learner: &dyn Learner,
     plan: &Plan,
     data: &TrainingData,
@@ -260,7 +257,7 @@ fn restore_state(
     if let Some(auxiliary) = learner.auxiliary() {
         checkpoint::restore(auxiliary, &part("auxiliary")).with_context(at)?;
     }
-    adam.restore(&part("optimizer")).with_context(at)?;
+    optimizer.restore(&part("optimizer")).with_context(at)?;
     serde_json::from_value(checkpoint.header.metrics).with_context(at)
 }
 

@@ -4,6 +4,11 @@ use cumdf_data::{TrainBatch, TrainSet};
 use cumdf_model::Predictor;
 use tch::{Kind, Tensor, nn::VarStore};
 
+use crate::{
+    config::TrainConfig,
+    optim::{Group, WeightDecay},
+};
+
 /// A model in one stage of its training: the network, its losses, and what it keeps between
 /// batches.
 pub trait Learner {
@@ -16,6 +21,13 @@ pub trait Learner {
     /// Variables that only training needs, such as projections of a distillation loss.
     fn auxiliary(&self) -> Option<&VarStore> {
         None
+    }
+
+    /// Which parameters are stepped how; by default all alike, as the run is configured.
+    fn groups(&self, settings: &TrainConfig) -> Vec<Group> {
+        let decay =
+            WeightDecay { strength: settings.weight_decay, decoupled: settings.decoupled_decay };
+        vec![Group::all([Some(self.store()), self.auxiliary()].into_iter().flatten(), decay)]
     }
 
     /// The network as evaluation sees it.

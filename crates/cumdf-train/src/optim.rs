@@ -17,7 +17,7 @@ const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 const CLIP_EPS: f64 = 1e-6; // as torch.nn.utils.clip_grad_norm_
 
-/// Weight decay of an [`Adam`].
+/// Weight decay of a [`Group`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WeightDecay {
     /// Strength a step.
@@ -26,9 +26,85 @@ pub struct WeightDecay {
     pub decoupled: bool,
 }
 
-/// Adam over a set of parameters.
+/// Parameters that share a step size and a decay.
 #[derive(Debug)]
-pub struct Adam {
+pub struct Group {
+    /// Leaves that require gradients, at least one, in a fixed order.
+    pub params: Vec<Tensor>,
+    /// What the run's step size is multiplied by.
+    pub rate_factor: f64,
+    /// Their decay.
+    pub decay: WeightDecay,
+}
+
+impl Group {
+    /// All trainable parameters of `stores`, each in the order of their names.
+    pub fn all<'a>(stores: impl IntoIterator<Item = &'a VarStore>, decay: WeightDecay) -> Self {
+        let sorted = |vs: &VarStore| -> BTreeMap<_, _> { vs.variables().into_iter().collect() };
+        let all = stores.into_iter().flat_map(|vs| sorted(vs).into_values());
+        Self { params: all.filter(Tensor::requires_grad).collect(), rate_factor: 1.0, decay }
+    }
+}
+
+/// Adam over groups of parameters.
+#[derive(Debug)]
+pub struct Optimizer(Vec<(Adam, f64)>);
+
+impl Optimizer {
+    /// Takes over the parameters of all groups.
+    pub fn new(groups: Vec<Group>) -> Self {
+        let adams = groups.into_iter().map(|g| (Adam::over(g.params, g.decay), g.rate_factor));
+        Self(adams.collect())
+    }
+
+    /// Sets all gradients to zero.
+    pub fn zero_grad(&mut self) {
+        self.0.iter_mut().for_each(|(adam, _)| adam.zero_grad());
+    }
+
+    /// Scales the gradient of all groups together down to the norm `max_norm` where it is longer,
+    /// without waiting for the device.
+    pub fn clip_norm(&mut self, max_norm: f64) {
+        let squares = self.0.iter_mut().map(|(adam, _)| adam.squared_norm());
+        let Some(squared) = squares.reduce(|sum, square| sum + square) else { return };
+        let scale = (max_norm / (squared.sqrt() + CLIP_EPS)).clamp_max(1.0);
+        self.0.iter_mut().for_each(|(adam, _)| adam.scale_grad(&scale));
+    }
+
+    /// One step along the gradients.
+    pub fn step(&mut self, learning_rate: f64) {
+        self.0.iter_mut().for_each(|(adam, factor)| adam.step(learning_rate * *factor));
+    }
+
+    /// The state beside the weights, by name.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let groups = self.0.iter().enumerate();
+        groups
+            .flat_map(|(i, (adam, _))| {
+                adam.state().into_iter().map(move |(name, tensor)| (format!("{i}.{name}"), tensor))
+            })
+            .collect()
+    }
+
+    /// Restores what [`Optimizer::state`] gave.
+    ///
+    /// # Errors
+    /// When a part is missing or of another size.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (i, (adam, _)) in self.0.iter_mut().enumerate() {
+            let prefix = format!("{i}.");
+            let own = state.iter().filter_map(|(name, tensor)| {
+                Some((name.strip_prefix(&prefix)?.to_owned(), tensor.shallow_clone()))
+            });
+            adam.restore(&own.collect())?;
+        }
+        Ok(())
+    }
+}
+
+/// Adam over one group.
+#[derive(Debug)]
+struct Adam {
     params: Vec<Param>,
     weights: Tensor,    // flat, what the parameters view
     grads: Tensor,      // flat, what their gradients view once they have one
@@ -47,15 +123,7 @@ struct Param {
 }
 
 impl Adam {
-    /// Takes over the trainable parameters of `stores`, each in the order of their names.
-    pub fn new<'a>(stores: impl IntoIterator<Item = &'a VarStore>, decay: WeightDecay) -> Self {
-        let sorted = |vs: &VarStore| -> BTreeMap<_, _> { vs.variables().into_iter().collect() };
-        let all = stores.into_iter().flat_map(|vs| sorted(vs).into_values());
-        Self::over(all.filter(Tensor::requires_grad).collect(), decay)
-    }
-
-    /// Takes over `tensors`, which must be leaves that require gradients, at least one.
-    pub fn over(tensors: Vec<Tensor>, decay: WeightDecay) -> Self {
+    fn over(tensors: Vec<Tensor>, decay: WeightDecay) -> Self {
         let _guard = tch::no_grad_guard();
         let flat: Vec<_> = tensors.iter().map(|t| t.detach().reshape([-1])).collect();
         let weights = Tensor::cat(&flat, 0);
@@ -81,23 +149,23 @@ impl Adam {
         }
     }
 
-    /// Sets all gradients to zero.
-    pub fn zero_grad(&mut self) {
+    fn zero_grad(&mut self) {
         let _guard = tch::no_grad_guard();
         let _ = self.grads.zero_();
     }
 
-    /// Scales the gradient down to the norm `max_norm` where it is longer, without waiting for the
-    /// device.
-    pub fn clip_norm(&mut self, max_norm: f64) {
+    fn squared_norm(&mut self) -> Tensor {
         self.bind();
         let _guard = tch::no_grad_guard();
-        let scale = (max_norm / (self.grads.norm() + CLIP_EPS)).clamp_max(1.0);
-        let _ = self.grads.g_mul_(&scale);
+        self.grads.dot(&self.grads)
     }
 
-    /// One step along the gradients.
-    pub fn step(&mut self, learning_rate: f64) {
+    fn scale_grad(&mut self, scale: &Tensor) {
+        let _guard = tch::no_grad_guard();
+        let _ = self.grads.g_mul_(scale);
+    }
+
+    fn step(&mut self, learning_rate: f64) {
         self.bind();
         let _guard = tch::no_grad_guard();
         self.n_steps += 1;
@@ -116,13 +184,7 @@ impl Adam {
         self.weights -= &self.exp_avg / scale * (learning_rate / correction1);
     }
 
-    /// All weights as one flat tensor, a copy.
-    pub fn weights(&self) -> Tensor {
-        self.weights.copy()
-    }
-
-    /// The state beside the weights, by name.
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
+    fn state(&self) -> BTreeMap<String, Tensor> {
         BTreeMap::from([
             ("exp_avg".into(), self.exp_avg.copy()),
             ("exp_avg_sq".into(), self.exp_avg_sq.copy()),
@@ -130,11 +192,7 @@ impl Adam {
         ])
     }
 
-    /// Restores what [`Adam::state`] gave.
-    ///
-    /// # Errors
-    /// When a part is missing or of another size.
-    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let part = |name: &str| {
             state.get(name).with_context(|| format!("the optimizer's state lacks `{name}`"))
         };
@@ -186,7 +244,8 @@ mod tests {
         let adamw = [0.814_230_2, -1.815_613_5, 0.573_414_2];
         for (decoupled, want) in [(false, l2), (true, adamw)] {
             let (vs, slope, offset) = line();
-            let mut adam = Adam::new([&vs], WeightDecay { strength: 0.01, decoupled });
+            let decay = WeightDecay { strength: 0.01, decoupled };
+            let mut adam = Optimizer::new(vec![Group::all([&vs], decay)]);
             for x in [1.0, 3.0] {
                 adam.zero_grad();
                 (&slope * x + &offset).square().sum(Kind::Float).backward();
@@ -203,7 +262,8 @@ mod tests {
     #[test]
     fn a_long_gradient_is_scaled_to_the_norm_and_a_short_one_left_alone() {
         let (vs, slope, _offset) = line();
-        let mut adam = Adam::new([&vs], WeightDecay { strength: 0.0, decoupled: false });
+        let decay = WeightDecay { strength: 0.0, decoupled: false };
+        let mut adam = Optimizer::new(vec![Group::all([&vs], decay)]);
         for (factor, want) in [(30.0, 1.0), (0.1, 0.1 * 2f64.sqrt())] {
             adam.zero_grad();
             (&slope * factor).sum(Kind::Float).backward();
@@ -215,23 +275,35 @@ mod tests {
 
     #[test]
     fn a_restored_optimizer_goes_on_bit_for_bit() {
-        let step = |adam: &mut Adam, slope: &Tensor, offset: &Tensor| {
+        let step = |adam: &mut Optimizer, slope: &Tensor, offset: &Tensor| {
             adam.zero_grad();
             (slope * 3.0 + offset).square().sum(Kind::Float).backward();
             adam.step(0.05);
         };
-        let decay = WeightDecay { strength: 0.0, decoupled: false };
-        let (vs, slope, offset) = line();
-        let mut whole = Adam::new([&vs], decay);
+        let groups = |slope: &Tensor, offset: &Tensor| {
+            let group = |tensor: &Tensor, rate_factor| Group {
+                params: vec![tensor.shallow_clone()],
+                rate_factor,
+                decay: WeightDecay { strength: 0.1, decoupled: true },
+            };
+            vec![group(slope, 1.0), group(offset, 0.1)]
+        };
+        let (_vs, slope, offset) = line();
+        let mut whole = Optimizer::new(groups(&slope, &offset));
         step(&mut whole, &slope, &offset);
-        let (weights, state) = (whole.weights(), whole.state());
+        let (kept, state) = ([slope.copy(), offset.copy()], whole.state());
         step(&mut whole, &slope, &offset);
 
-        let (vs, slope, offset) = line();
-        let mut resumed = Adam::new([&vs], decay);
-        resumed.weights.copy_(&weights);
+        let (_other, mut slope2, mut offset2) = line();
+        let mut resumed = Optimizer::new(groups(&slope2, &offset2));
+        tch::no_grad(|| {
+            slope2.copy_(&kept[0]);
+            offset2.copy_(&kept[1]);
+        });
         resumed.restore(&state).unwrap();
-        step(&mut resumed, &slope, &offset);
-        assert!(whole.weights().equal(&resumed.weights()));
+        step(&mut resumed, &slope2, &offset2);
+        assert!(slope.equal(&slope2) && offset.equal(&offset2));
+        let moved = (&kept[1] - &offset).abs().double_value(&[0]);
+        assert!(moved < 0.01, "a tenth of the step size moved the offset by {moved}");
     }
 }
