@@ -31,6 +31,7 @@ mod batch;
 mod dataset;
 mod device;
 mod hdf;
+pub mod import;
 pub mod inspect;
 mod modality;
 mod mrms;
@@ -41,6 +42,7 @@ mod stats;
 pub mod synthetic;
 mod task;
 mod validate;
+mod writer;
 
 pub use batch::{Inputs, Targets, TrainBatch};
 pub use dataset::{Dataset, Repairs, Samples, Truth};

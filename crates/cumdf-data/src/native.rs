@@ -5,6 +5,7 @@ use std::{fs, io::Read, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
+use tempfile::NamedTempFile;
 
 use crate::hdf::{self, Node, Numbers};
 use crate::{Dataset, Labels, Modality, ModalitySet, Samples, Split, Task, Truth};
@@ -175,33 +176,9 @@ pub(crate) fn write(data: &Dataset, path: &Path) -> Result<()> {
 }
 
 fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".cumdf-").suffix(".h5.part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // as any new file, minus the umask
-    }
-    let part = builder.tempfile_in(folder)?;
-    hdf5::silence_errors(true);
-    // The oldest format can be read by everything, and its groups carry no time stamps.
-    let file = hdf5::FileBuilder::new().with_fapl(|p| p.libver_earliest()).create(part.path())?;
-    hdf::put_text_attribute(&file, "name", &data.name)?;
-    match &data.task {
-        Task::Sentiment { lo, hi } => {
-            hdf::put_text_attribute(&file, "task", "sentiment")?;
-            hdf::put_number_attribute(&file, "range", &[*lo as f32, *hi as f32])?;
-        }
-        Task::Emotion { classes } => {
-            hdf::put_text_attribute(&file, "task", "emotion")?;
-            hdf::put_text_list_attribute(&file, "classes", classes)?;
-        }
-    }
+    let part = part_file(path)?;
+    let file = create(part.path())?;
+    put_task(&file, &data.name, &data.task)?;
     if let Some(generator) = &data.generator {
         hdf::put_text_attribute(&file, "generator", generator)?;
     }
@@ -218,14 +195,54 @@ fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_split(group: &hdf5::Group, samples: &Samples) -> Result<()> {
-    let n = samples.len();
-    for modality in Modality::ALL {
-        let x = &samples.features[modality.index()];
-        let shape: Vec<usize> = x.size().iter().map(|side| *side as usize).collect();
-        hdf::put(group, modality.name(), &shape, &Vec::<f32>::try_from(x.flatten(0, -1))?)?;
+/// A temporary file beside `path`, whose folder is made if need be; it is gone when dropped.
+pub(crate) fn part_file(path: &Path) -> Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".cumdf-").suffix(".h5.part");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666)); // as any new file, minus the umask
     }
-    match &samples.labels {
+    Ok(builder.tempfile_in(folder)?)
+}
+
+/// An empty HDF5 file of the oldest format: everything reads it, and its groups carry no time.
+pub(crate) fn create(path: &Path) -> Result<hdf5::File> {
+    hdf5::silence_errors(true);
+    Ok(hdf5::FileBuilder::new().with_fapl(|p| p.libver_earliest()).create(path)?)
+}
+
+/// The root attributes that every data set has.
+pub(crate) fn put_task(file: &hdf5::File, name: &str, task: &Task) -> Result<()> {
+    hdf::put_text_attribute(file, "name", name)?;
+    match task {
+        Task::Sentiment { lo, hi } => {
+            hdf::put_text_attribute(file, "task", "sentiment")?;
+            hdf::put_number_attribute(file, "range", &[*lo as f32, *hi as f32])
+        }
+        Task::Emotion { classes } => {
+            hdf::put_text_attribute(file, "task", "emotion")?;
+            hdf::put_text_list_attribute(file, "classes", classes)
+        }
+    }
+}
+
+/// What a split holds beside its features. `present` is `[N, 3]`.
+pub(crate) fn put_columns(
+    group: &hdf5::Group,
+    labels: &Labels,
+    lengths: &[i32],
+    ids: &[String],
+    present: &[u8],
+) -> Result<()> {
+    let n = ids.len();
+    match labels {
         Labels::Scores(scores) => hdf::put(group, "label", &[n], scores)?,
         Labels::Classes(rows) => {
             let width = rows.first().map_or(0, Vec::len);
@@ -233,15 +250,25 @@ fn write_split(group: &hdf5::Group, samples: &Samples) -> Result<()> {
             hdf::put(group, "label", &[n, width], &flags)?;
         }
     }
+    hdf::put(group, "length", &[n], lengths)?;
+    hdf::put_texts(group, "id", ids)?;
+    hdf::put(group, "present", &[n, 3], present)
+}
+
+fn write_split(group: &hdf5::Group, samples: &Samples) -> Result<()> {
+    let n = samples.len();
+    for modality in Modality::ALL {
+        let x = &samples.features[modality.index()];
+        let shape: Vec<usize> = x.size().iter().map(|side| *side as usize).collect();
+        hdf::put(group, modality.name(), &shape, &Vec::<f32>::try_from(x.flatten(0, -1))?)?;
+    }
     let lengths: Vec<i32> = samples.lengths.iter().map(|length| *length as i32).collect();
-    hdf::put(group, "length", &[n], &lengths)?;
-    hdf::put_texts(group, "id", &samples.ids)?;
     let present: Vec<u8> = samples
         .present
         .iter()
         .flat_map(|set| Modality::ALL.map(|m| u8::from(set.contains(m))))
         .collect();
-    hdf::put(group, "present", &[n, 3], &present)?;
+    put_columns(group, &samples.labels, &lengths, &samples.ids, &present)?;
     if let Some(truth) = &samples.truth {
         let group = group.create_group("truth")?;
         hdf::put(&group, "strength", &[n, 3], truth.strength.as_flattened())?;
