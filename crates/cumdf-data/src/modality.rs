@@ -52,7 +52,7 @@ impl fmt::Display for Modality {
 }
 
 /// A set of modalities. As a test condition it says what is present; printed `{l,a}`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ModalitySet(u8);
 

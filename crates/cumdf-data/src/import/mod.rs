@@ -3,13 +3,17 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd.
 
+mod assemble;
+pub mod known;
 mod ledger;
+mod table;
 
 use serde::Serialize;
 
 use crate::Task;
 
 pub use crate::writer::SplitCounts;
+pub use assemble::{PackOptions, SharedIds};
 pub use ledger::{Entry, Fate, Ledger};
 
 /// What one import did.
