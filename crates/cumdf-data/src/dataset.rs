@@ -104,6 +104,8 @@ pub struct Dataset {
     pub sha256: String,
     /// The program and version that made up a synthetic corpus; `None` for real data.
     pub generator: Option<String>,
+    /// What the file was imported from, and by which version; `None` for what was not imported.
+    pub source: Option<String>,
 }
 
 impl Dataset {
@@ -129,6 +131,7 @@ impl Dataset {
             repairs: Repairs::default(),
             sha256: String::new(),
             generator: None,
+            source: None,
         };
         dataset.validate()?;
         dataset.mark_non_finite();

@@ -19,6 +19,8 @@ pub struct Report {
     pub sha256: String,
     /// The data set's own name.
     pub name: String,
+    /// What the file was imported from, if it was.
+    pub source: Option<String>,
     /// The kind of label.
     pub task: Task,
     /// Steps `T`.
@@ -90,6 +92,7 @@ impl Report {
             file: path.display().to_string(),
             sha256: data.sha256,
             name: data.name,
+            source: data.source,
             task: data.task,
             steps: data.steps,
             splits: splits?,
@@ -101,13 +104,13 @@ impl Report {
     /// # Errors
     /// When `out` cannot be written to.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
-        let task = match &self.task {
-            Task::Sentiment { lo, hi } => format!("sentiment, scores in [{lo}, {hi}]"),
-            Task::Emotion { classes } => format!("emotion, {} classes", classes.len()),
-        };
+        let task = &self.task;
         let steps =
             if self.steps == 1 { "1 step".to_owned() } else { format!("{} steps", self.steps) };
         writeln!(out, "{}\n  {}: {task}, {steps}", self.file, self.name)?;
+        if let Some(source) = &self.source {
+            writeln!(out, "  imported from {source}")?;
+        }
         writeln!(out, "  sha256 {}\n", self.sha256)?;
         self.row(out, "", |s| s.split.to_string())?;
         self.row(out, "samples", |s| s.samples.to_string())?;

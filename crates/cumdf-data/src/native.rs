@@ -41,7 +41,8 @@ fn read_checked(path: &Path) -> Result<Dataset> {
     };
     let splits = [split(Split::Train)?, split(Split::Valid)?, split(Split::Test)?];
     let generator = one_text(&root, "generator")?;
-    Ok(Dataset { sha256, generator, ..Dataset::new(name, task, splits)? })
+    let source = one_text(&root, "source")?;
+    Ok(Dataset { sha256, generator, source, ..Dataset::new(name, task, splits)? })
 }
 
 fn one_text(root: &Node, name: &str) -> Result<Option<String>> {
@@ -181,6 +182,9 @@ fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
     put_task(&file, &data.name, &data.task)?;
     if let Some(generator) = &data.generator {
         hdf::put_text_attribute(&file, "generator", generator)?;
+    }
+    if let Some(source) = &data.source {
+        hdf::put_text_attribute(&file, "source", source)?;
     }
     if let Some(truth) = &data.train.truth {
         hdf::put_number_attribute(&file, "signal", &truth.signal)?;

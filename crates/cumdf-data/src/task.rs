@@ -1,5 +1,7 @@
 //! What a label means: a sentiment score cut into integer bins, or a set of emotions.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The kind of label a data set carries. Everything in it comes from the file.
@@ -63,6 +65,15 @@ impl Task {
                 (score.clamp(*lo as f32, *hi as f32).round_ties_even() as i64 - lo) as usize
             }
             Self::Emotion { .. } => unreachable!("emotions have no scores to bin"),
+        }
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sentiment { lo, hi } => write!(f, "sentiment, scores in [{lo}, {hi}]"),
+            Self::Emotion { classes } => write!(f, "emotion, {} classes", classes.len()),
         }
     }
 }

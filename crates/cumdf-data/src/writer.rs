@@ -8,7 +8,7 @@ use hdf5::{Dataset as Array, File, Group};
 use ndarray::{ArrayView3, s};
 use tempfile::NamedTempFile;
 
-use crate::{Labels, Modality, ModalitySet, Split, Task, native};
+use crate::{Labels, Modality, ModalitySet, Split, Task, hdf, native};
 
 /// Bytes of one chunk of a feature array, about: a chunk is written at once.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -114,6 +114,11 @@ impl Writer {
             values.resize(steps * dim, 0.0);
         }
         part.push(sample)
+    }
+
+    /// Notes in the file what it was made from.
+    pub(crate) fn note_source(&self, source: &str) -> Result<()> {
+        hdf::put_text_attribute(&self.file, "source", source)
     }
 
     /// Ends the file and puts it in its place.
@@ -297,6 +302,7 @@ mod tests {
         let path = folder.path().join("new.h5");
         let mut writer = with_all_splits(&path);
         let silent = ModalitySet::of([Modality::Language]);
+        writer.note_source("a pack").unwrap();
         writer.push(Split::Train, Sample { present: silent, ..sample("silent") }).unwrap();
         assert!(!path.exists(), "a file stands there before it is whole");
         let counts = writer.finish("toy", &TASK).unwrap();
@@ -305,6 +311,7 @@ mod tests {
 
         let data = Dataset::open(&path).unwrap();
         assert_eq!((data.name.as_str(), &data.task), ("toy", &TASK));
+        assert_eq!(data.source.as_deref(), Some("a pack"));
         assert_eq!(data.train.ids, ["train", "silent"]);
         assert_eq!(data.train.lengths, [2, 2]);
         assert_eq!(data.train.labels, Labels::Scores(vec![1.5, 1.5]));

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Fate, Ledger, Summary};
+use crate::import::{Fate, Ledger, Source, Summary};
 use crate::writer::{Label, Sample, Shape, Writer};
 use crate::{Modality, ModalitySet, Split, Task};
 
@@ -58,7 +58,7 @@ pub(crate) enum RawTask {
 
 /// Writes the parts of train, valid and test as the native file `out`.
 pub(crate) fn write(
-    name: &str,
+    source: &Source,
     task: &RawTask,
     mut parts: [Part; 3],
     options: &PackOptions,
@@ -71,6 +71,7 @@ pub(crate) fn write(
     let mut ids = name_all(&parts, options.shared_ids, &mut ledger)?;
     bar.set_length(parts.iter().map(|part| part.labels.len() as u64).sum());
     let mut writer = Writer::create(out, shape)?;
+    writer.note_source(&source.to_string())?;
     for split in Split::ALL {
         let part = &mut parts[split.index()];
         let ids = std::mem::take(&mut ids[split.index()]);
@@ -78,7 +79,7 @@ pub(crate) fn write(
             .copy(part, ids, &mut writer, bar)
             .with_context(|| split.to_string())?;
     }
-    let name = options.name.as_deref().unwrap_or(name);
+    let name = options.name.as_deref().unwrap_or(&source.name);
     let splits = writer.finish(name, &task)?;
     for modality in Modality::ALL {
         let count: u64 = splits.iter().map(|s| s.not_finite[modality.index()]).sum();
@@ -448,8 +449,9 @@ mod tests {
         let folder = tempfile::TempDir::new()?;
         let out = folder.path().join("new.h5");
         let task = RawTask::Sentiment { range: None };
+        let source = Source { name: "toy".to_owned(), layout: "a toy", files: vec![] };
         let summary =
-            write("toy", &task, parts, options, &out, Ledger::default(), &ProgressBar::hidden());
+            write(&source, &task, parts, options, &out, Ledger::default(), &ProgressBar::hidden());
         assert_eq!(out.exists(), summary.is_ok(), "a file stands there after a failure");
         Ok((summary?, Dataset::open(out)?))
     }

@@ -4,31 +4,15 @@
 //! what it dropped, filled or thought odd.
 
 mod assemble;
+mod kind;
 pub mod known;
 mod ledger;
+mod source;
+mod summary;
 mod table;
-
-use serde::Serialize;
-
-use crate::Task;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
 pub use ledger::{Entry, Fate, Ledger};
-
-/// What one import did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// The new data set's name.
-    pub name: String,
-    /// What its labels mean.
-    pub task: Task,
-    /// Steps `T_m` of each modality.
-    pub steps: [usize; 3],
-    /// Features per step `d_m` of each modality.
-    pub dims: [usize; 3],
-    /// What was written into train, valid and test.
-    pub splits: [SplitCounts; 3],
-    /// What was found, dropped, filled and noted on the way.
-    pub ledger: Ledger,
-}
+pub(crate) use source::Source;
+pub use summary::Summary;
