@@ -1,0 +1,468 @@
+//! The machine that a pickle is a program for, less everything that would call something.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+
+use crate::data::{Data, not_utf8};
+use crate::error::{Error, ErrorKind, Result};
+use crate::globals::{self, Global};
+use crate::limits::Limits;
+use crate::opcode as op;
+use crate::reader::Source;
+use crate::text;
+use crate::value::{Arena, FALSE, Id, NONE, Node, TRUE};
+
+/// Longest line that holds a number or a name.
+const MAX_NAME: usize = 1 << 10;
+
+/// Names are looked up from memory, so no limit may leave them in the file.
+const MIN_INLINE: u64 = 64;
+
+/// Longest integer decoded, in bytes.
+const MAX_INT: usize = 16;
+
+/// The state of a decode.
+pub(crate) struct Machine<'l, R> {
+    source: Source<R>,
+    limits: &'l Limits,
+    arena: Arena,
+    stack: Vec<Id>,
+    /// Heights of the stack; nothing below the last one may be taken.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+    protocol: u8,
+}
+
+/// What a decode leaves.
+pub(crate) struct Decoded {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) root: Id,
+    pub(crate) protocol: u8,
+    /// The offset after the last opcode.
+    pub(crate) end: u64,
+}
+
+impl<'l, R: Read + Seek> Machine<'l, R> {
+    pub(crate) fn new(reader: R, limits: &'l Limits) -> Result<Self> {
+        Ok(Self {
+            source: Source::new(reader)?,
+            limits,
+            arena: Arena::new(limits),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            protocol: 0,
+        })
+    }
+
+    /// Runs to the end of the pickle.
+    pub(crate) fn run(mut self) -> Result<Decoded> {
+        loop {
+            let at = self.source.at();
+            let code = self.source.byte()?;
+            if code == op::STOP {
+                let root = self.pop().map_err(|err| err.or_at(at))?;
+                let (nodes, protocol) = (self.arena.nodes, self.protocol);
+                return Ok(Decoded { nodes, root, protocol, end: self.source.at() });
+            }
+            self.step(code).map_err(|err| err.or_at(at))?;
+        }
+    }
+
+    fn step(&mut self, code: u8) -> Result<()> {
+        match code {
+            op::PROTO => {
+                self.protocol = self.source.byte()?;
+                if self.protocol > 5 {
+                    let found = self.protocol;
+                    let what = format!("protocol {found}, where 5 is the last one known");
+                    return Err(Error::unsupported(what));
+                }
+                Ok(())
+            }
+            op::FRAME => self.source.array::<8>().map(|_| ()), // only a hint for buffering
+
+            op::NONE => self.push(NONE),
+            op::NEWTRUE => self.push(TRUE),
+            op::NEWFALSE => self.push(FALSE),
+            op::INT => match self.line(MAX_NAME)?.as_slice() {
+                b"00" => self.push(FALSE),
+                b"01" => self.push(TRUE),
+                line => self.push_new(Node::Int(text::number(line)?)),
+            },
+            op::LONG => {
+                let line = self.line(MAX_NAME)?;
+                let digits = line.strip_suffix(b"L").unwrap_or(&line);
+                self.push_new(Node::Int(text::number(digits)?))
+            }
+            op::BININT => {
+                let value = i32::from_le_bytes(self.source.array()?);
+                self.push_new(Node::Int(value.into()))
+            }
+            op::BININT1 => {
+                let value = self.source.byte()?;
+                self.push_new(Node::Int(value.into()))
+            }
+            op::BININT2 => {
+                let value = u16::from_le_bytes(self.source.array()?);
+                self.push_new(Node::Int(value.into()))
+            }
+            op::LONG1 => {
+                let n = self.len1()?;
+                self.long(n)
+            }
+            op::LONG4 => {
+                let n = self.signed_len4()?;
+                self.long(n)
+            }
+            op::FLOAT => {
+                let line = self.line(MAX_NAME)?;
+                self.push_new(Node::Float(text::number(&line)?))
+            }
+            op::BINFLOAT => {
+                let value = f64::from_be_bytes(self.source.array()?);
+                self.push_new(Node::Float(value))
+            }
+
+            op::STRING => {
+                let line = self.text_line()?;
+                self.push_new(Node::Bytes(Data::Inline(text::quoted(&line)?.into())))
+            }
+            op::UNICODE => {
+                let line = self.text_line()?;
+                let text = text::raw_unicode(&line)?;
+                self.arena.spend_bytes(text.len().saturating_sub(line.len()))?;
+                self.push_new(Node::Str(Data::Inline(text.into_bytes().into())))
+            }
+            op::SHORT_BINUNICODE | op::BINUNICODE | op::BINUNICODE8 => {
+                let n = match code {
+                    op::SHORT_BINUNICODE => self.len1()?,
+                    op::BINUNICODE => self.len4()?,
+                    _ => self.len8()?,
+                };
+                let data = self.payload(n)?;
+                if data.inline().is_some_and(|text| std::str::from_utf8(text).is_err()) {
+                    return Err(not_utf8());
+                }
+                self.push_new(Node::Str(data))
+            }
+            op::SHORT_BINSTRING | op::SHORT_BINBYTES => {
+                let n = self.len1()?;
+                self.bytes(n)
+            }
+            op::BINSTRING => {
+                let n = self.signed_len4()?;
+                self.bytes(n)
+            }
+            op::BINBYTES => {
+                let n = self.len4()?;
+                self.bytes(n)
+            }
+            op::BINBYTES8 | op::BYTEARRAY8 => {
+                let n = self.len8()?;
+                self.bytes(n)
+            }
+
+            op::EMPTY_LIST => self.push_new(Node::List(Vec::new())),
+            op::EMPTY_TUPLE => self.push_new(Node::Tuple(Vec::new())),
+            op::EMPTY_DICT => self.push_new(Node::Dict(Box::default())),
+            op::EMPTY_SET => self.push_new(Node::Set(Box::default())),
+            op::LIST => {
+                let items = self.pop_mark()?;
+                self.push_new(Node::List(items))
+            }
+            op::TUPLE => {
+                let items = self.pop_mark()?;
+                self.push_new(Node::Tuple(items))
+            }
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
+                let n = usize::from(code - op::TUPLE1) + 1;
+                let from = self.stack.len().checked_sub(n).filter(|&from| from >= self.floor());
+                let items = self.stack.split_off(from.ok_or_else(empty)?);
+                self.push_new(Node::Tuple(items))
+            }
+            op::DICT => {
+                let items = self.pop_mark()?;
+                self.push_new(Node::Dict(Box::default()))?;
+                self.set_items(&items)
+            }
+            op::FROZENSET => {
+                let items = self.pop_mark()?;
+                self.push_new(Node::Set(Box::default()))?;
+                self.add_items(&items)
+            }
+            op::APPEND => {
+                let item = self.pop()?;
+                self.append(&[item])
+            }
+            op::APPENDS => {
+                let items = self.pop_mark()?;
+                self.append(&items)
+            }
+            op::SETITEM => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                self.set_items(&[key, value])
+            }
+            op::SETITEMS => {
+                let items = self.pop_mark()?;
+                self.set_items(&items)
+            }
+            op::ADDITEMS => {
+                let items = self.pop_mark()?;
+                self.add_items(&items)
+            }
+
+            op::MARK => {
+                self.arena.spend(1)?;
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            op::POP if self.stack.len() == self.floor() && !self.marks.is_empty() => {
+                self.marks.pop();
+                Ok(())
+            }
+            op::POP => self.pop().map(|_| ()),
+            op::POP_MARK => self.pop_mark().map(|_| ()),
+            op::DUP => {
+                let top = self.top()?;
+                self.push(top)
+            }
+
+            op::PUT => {
+                let line = self.line(MAX_NAME)?;
+                self.put(text::number(&line)?)
+            }
+            op::BINPUT => {
+                let key = self.source.byte()?;
+                self.put(key.into())
+            }
+            op::LONG_BINPUT => {
+                let key = u32::from_le_bytes(self.source.array()?);
+                self.put(key)
+            }
+            op::MEMOIZE => self.put(self.memo.len() as u32), // bounded by max_memo
+            op::GET => {
+                let line = self.line(MAX_NAME)?;
+                self.get(text::number(&line)?)
+            }
+            op::BINGET => {
+                let key = self.source.byte()?;
+                self.get(key.into())
+            }
+            op::LONG_BINGET => {
+                let key = u32::from_le_bytes(self.source.array()?);
+                self.get(key)
+            }
+
+            op::GLOBAL => {
+                let module = self.line(MAX_NAME)?;
+                let name = self.line(MAX_NAME)?;
+                self.push_new(Node::Global(Global::find(&module, &name)?))
+            }
+            op::STACK_GLOBAL => {
+                let name = self.pop()?;
+                let module = self.pop()?;
+                let global = match (self.arena.text(module), self.arena.text(name)) {
+                    (Some(module), Some(name)) => Global::find(module.as_bytes(), name.as_bytes())?,
+                    _ => return Err(Error::malformed("a name that is not made of two texts")),
+                };
+                self.push_new(Node::Global(global))
+            }
+            op::REDUCE => {
+                let args = self.pop()?;
+                let callable = self.pop()?;
+                self.arena.spend(1)?;
+                let made = globals::reduce(&mut self.arena, callable, args)?;
+                self.push(made)
+            }
+            op::BUILD => {
+                let state = self.pop()?;
+                let target = self.top()?;
+                globals::build(&mut self.arena, target, state)
+            }
+            _ => Err(self.refusal(code)?),
+        }
+    }
+
+    /// Why an opcode is not run that makes objects of classes, or that does not exist.
+    fn refusal(&mut self, code: u8) -> Result<Error> {
+        let what = match code {
+            op::INST => {
+                let module = self.line(MAX_NAME)?;
+                let name = self.line(MAX_NAME)?;
+                return Ok(Error::refused(&module, &name));
+            }
+            op::OBJ | op::NEWOBJ | op::NEWOBJ_EX => {
+                let below = match code {
+                    op::OBJ => self.floor(),
+                    op::NEWOBJ => self.stack.len().saturating_sub(2),
+                    _ => self.stack.len().saturating_sub(3),
+                };
+                let class = self.stack.get(below).map(|&id| self.arena.node(id).kind());
+                let class = class.unwrap_or_else(|| "nothing".into());
+                format!(
+                    "refuses to make an object of a class ({class}); save its content as plain data"
+                )
+            }
+            op::PERSID | op::BINPERSID => "refuses a persistent id: the data lies outside of this \
+                                           pickle (torch.save does so); save it as numpy arrays"
+                .into(),
+            op::EXT1 | op::EXT2 | op::EXT4 => {
+                "refuses a code of python's extension registry, which only its writer can resolve"
+                    .into()
+            }
+            op::NEXT_BUFFER | op::READONLY_BUFFER => {
+                "refuses an out-of-band buffer: the data lies outside of this pickle; write it \
+                 without buffer_callback"
+                    .into()
+            }
+            _ => format!("unknown opcode 0x{code:02x}; is this a pickle, and not compressed?"),
+        };
+        Ok(Error::unsupported(what))
+    }
+
+    /// The height below which nothing may be taken.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn push(&mut self, id: Id) -> Result<()> {
+        self.arena.spend(1)?;
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn push_new(&mut self, node: Node) -> Result<()> {
+        self.arena.spend(1)?;
+        let id = self.arena.add(node);
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn top(&self) -> Result<Id> {
+        self.stack[self.floor()..].last().copied().ok_or_else(empty)
+    }
+
+    fn pop(&mut self) -> Result<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    /// Everything above the last mark, and the mark.
+    fn pop_mark(&mut self) -> Result<Vec<Id>> {
+        let from = self.marks.pop().ok_or_else(|| Error::malformed("no mark on the stack"))?;
+        Ok(self.stack.split_off(from))
+    }
+
+    fn append(&mut self, items: &[Id]) -> Result<()> {
+        let list = self.top()?;
+        match self.arena.node_mut(list) {
+            Node::List(list) => {
+                list.extend(items);
+                Ok(())
+            }
+            other => Err(Error::malformed(format!("an item is appended to {}", other.kind()))),
+        }
+    }
+
+    fn set_items(&mut self, items: &[Id]) -> Result<()> {
+        let dict = self.top()?;
+        let (pairs, odd) = items.as_chunks::<2>();
+        if !odd.is_empty() || !matches!(self.arena.node(dict), Node::Dict(_)) {
+            let (n, kind) = (items.len(), self.arena.node(dict).kind());
+            return Err(Error::malformed(format!("{n} keys and values are set in {kind}")));
+        }
+        pairs.iter().try_for_each(|&[key, value]| self.arena.insert(dict, key, value))
+    }
+
+    fn add_items(&mut self, items: &[Id]) -> Result<()> {
+        let set = self.top()?;
+        if !matches!(self.arena.node(set), Node::Set(_)) {
+            let kind = self.arena.node(set).kind();
+            return Err(Error::malformed(format!("items are added to {kind}")));
+        }
+        items.iter().try_for_each(|&item| self.arena.insert(set, item, item))
+    }
+
+    fn put(&mut self, key: u32) -> Result<()> {
+        let top = self.top()?;
+        self.memo.insert(key, top);
+        if self.memo.len() <= self.limits.max_memo {
+            return Ok(());
+        }
+        let (what, limit) = ("numbered values", self.limits.max_memo as u64);
+        Err(ErrorKind::Limit { name: "max_memo", what, limit }.into())
+    }
+
+    fn get(&mut self, key: u32) -> Result<()> {
+        match self.memo.get(&key) {
+            Some(&id) => self.push(id),
+            None => Err(Error::malformed(format!("value {key} is used, but never made"))),
+        }
+    }
+
+    fn line(&mut self, max: usize) -> Result<Vec<u8>> {
+        let long = || Error::malformed(format!("a number or name of more than {max} characters"));
+        self.source.line(max)?.ok_or_else(long)
+    }
+
+    /// A line that holds a text, which stays in memory.
+    fn text_line(&mut self) -> Result<Vec<u8>> {
+        let max = self.arena.bytes_left();
+        let line = self.source.line(max)?.ok_or_else(|| self.arena.too_many_bytes())?;
+        self.arena.spend_bytes(line.len())?;
+        Ok(line)
+    }
+
+    fn len1(&mut self) -> Result<u64> {
+        self.source.byte().map(u64::from)
+    }
+
+    fn len4(&mut self) -> Result<u64> {
+        Ok(u32::from_le_bytes(self.source.array()?).into())
+    }
+
+    fn len8(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.source.array()?))
+    }
+
+    fn signed_len4(&mut self) -> Result<u64> {
+        let n = i32::from_le_bytes(self.source.array()?);
+        u64::try_from(n).map_err(|_| Error::malformed(format!("a length of {n}")))
+    }
+
+    /// The next `n` bytes: in memory if they are few, otherwise where they are.
+    fn payload(&mut self, n: u64) -> Result<Data> {
+        if n >= self.limits.inline_below.max(MIN_INLINE) {
+            return Ok(Data::InFile(self.source.skip(n)?));
+        }
+        let n = usize::try_from(n).map_err(|_| self.arena.too_many_bytes())?;
+        self.arena.spend_bytes(n)?;
+        Ok(Data::Inline(self.source.bytes(n)?.into()))
+    }
+
+    fn bytes(&mut self, n: u64) -> Result<()> {
+        let data = self.payload(n)?;
+        self.push_new(Node::Bytes(data))
+    }
+
+    /// A little-endian integer of `n` bytes, the first bit of the last one its sign.
+    fn long(&mut self, n: u64) -> Result<()> {
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        if n > MAX_INT {
+            let what = format!("an integer of {n} bytes, where {MAX_INT} are decoded");
+            return Err(Error::unsupported(what));
+        }
+        let bytes = self.source.bytes(n)?;
+        let sign = if bytes.last().is_some_and(|&last| last >= 0x80) { 0xff } else { 0 };
+        let mut wide = [sign; MAX_INT];
+        wide[..n].copy_from_slice(&bytes);
+        self.push_new(Node::Int(i128::from_le_bytes(wide)))
+    }
+}
+
+fn empty() -> Error {
+    Error::malformed("a value is taken from an empty stack")
+}
