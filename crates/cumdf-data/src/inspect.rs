@@ -5,12 +5,48 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Result;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::import::{self, Survey};
 use crate::{Dataset, Labels, Modality, Samples, Split, Task};
 
-/// Statistics of one file.
+/// What a file holds, in whatever layout.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Inspection {
+    /// A file in the native layout, checked.
+    Native(Report),
+    /// A file that can be imported.
+    Foreign(Survey),
+}
+
+impl Inspection {
+    /// Writes what was found for a person to read.
+    ///
+    /// # Errors
+    /// When `out` cannot be written to.
+    pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Native(report) => report.write_text(out),
+            Self::Foreign(survey) => survey.write_text(out),
+        }
+    }
+}
+
+/// Looks into a file of any layout. `bar` moves with what is read of a foreign one.
+///
+/// # Errors
+/// As [`Dataset::open`] for a native file, as [`import::survey`] for another.
+pub fn inspect(path: &Path, bar: &ProgressBar) -> Result<Inspection> {
+    Ok(match import::survey(path, bar)? {
+        Some(survey) => Inspection::Foreign(survey),
+        None => Inspection::Native(Report::of(path)?),
+    })
+}
+
+/// Statistics of one file in the native layout.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The file, as it was named.

@@ -26,7 +26,7 @@ fn read_checked(path: &Path) -> Result<Dataset> {
     let sha256 = sha256_of(path)?;
     hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
     let file = hdf5::File::open(path)
-        .context("not a readable HDF5 file; it may be truncated or of another format")?;
+        .context("not a readable HDF5 file: truncated, or of another format, which `cumdf-data import` may turn into this one")?;
     let root = Node::root(&file, metadata.len())?;
 
     let name = match one_text(&root, "name")? {

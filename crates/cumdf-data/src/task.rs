@@ -73,7 +73,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sentiment { lo, hi } => write!(f, "sentiment, scores in [{lo}, {hi}]"),
-            Self::Emotion { classes } => write!(f, "emotion, {} classes", classes.len()),
+            Self::Emotion { classes } => write!(f, "emotion, {}", classes.join(" / ")),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) enum RawTask {
 pub(crate) fn write(
     source: &Source,
     task: &RawTask,
-    mut parts: [Part; 3],
+    mut parts: [Part<'_>; 3],
     options: &PackOptions,
     out: &Path,
     mut ledger: Ledger,
@@ -95,7 +95,7 @@ pub(crate) fn not_finite(modality: Modality) -> String {
 }
 
 /// The task with its range, which all labels fit.
-fn settle(task: &RawTask, options: &PackOptions, parts: &[Part; 3]) -> Result<Task> {
+fn settle(task: &RawTask, options: &PackOptions, parts: &[Part<'_>; 3]) -> Result<Task> {
     let range = match task {
         RawTask::Emotion { classes } => return Ok(Task::Emotion { classes: classes.clone() }),
         RawTask::Sentiment { range } => options.range.or(*range),
@@ -130,7 +130,7 @@ fn settle(task: &RawTask, options: &PackOptions, parts: &[Part; 3]) -> Result<Ta
 
 /// Steps and features of each modality, the same in all splits; refuses streams that do not share
 /// their steps.
-fn shape_of(parts: &[Part; 3], pool: ModalitySet) -> Result<Shape> {
+fn shape_of(parts: &[Part<'_>; 3], pool: ModalitySet) -> Result<Shape> {
     let mut shape = Shape { steps: [1; 3], dims: [1; 3] };
     for modality in Modality::ALL {
         let m = modality.index();
@@ -184,7 +184,7 @@ fn shape_of(parts: &[Part; 3], pool: ModalitySet) -> Result<Shape> {
 
 /// The name of every sample, unique over the splits; `None` where it is to be left out.
 fn name_all(
-    parts: &[Part; 3],
+    parts: &[Part<'_>; 3],
     shared: SharedIds,
     ledger: &mut Ledger,
 ) -> Result<[Vec<Option<String>>; 3]> {
@@ -256,7 +256,7 @@ struct Copier<'a> {
 impl Copier<'_> {
     fn copy(
         &mut self,
-        part: &mut Part,
+        part: &mut Part<'_>,
         ids: Vec<Option<String>>,
         writer: &mut Writer,
         bar: &ProgressBar,
@@ -429,7 +429,7 @@ mod tests {
     }
 
     /// Two samples of four steps, one padded in front and one behind; audio has an infinity.
-    fn part(prefix: &str) -> Part {
+    fn part(prefix: &str) -> Part<'static> {
         let language = [0., 0., 0., 1., 0., 2., 3., 4., 5., 6., 7., 8., 0., 0., 0., 0.];
         let audio = [0., 0., INF, 9., 1., 0., 0., 0.];
         let vision = [1., 2., 0., 0.];
@@ -445,7 +445,7 @@ mod tests {
         }
     }
 
-    fn run(parts: [Part; 3], options: &PackOptions) -> Result<(Summary, Dataset)> {
+    fn run(parts: [Part<'_>; 3], options: &PackOptions) -> Result<(Summary, Dataset)> {
         let folder = tempfile::TempDir::new()?;
         let out = folder.path().join("new.h5");
         let task = RawTask::Sentiment { range: None };
@@ -456,7 +456,7 @@ mod tests {
         Ok((summary?, Dataset::open(out)?))
     }
 
-    fn parts() -> [Part; 3] {
+    fn parts() -> [Part<'static>; 3] {
         ["a", "b", "c"].map(part)
     }
 

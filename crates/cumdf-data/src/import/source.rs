@@ -5,7 +5,15 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::import::known::{self, KnownFile};
 use crate::native;
+
+/// What tells a file from others of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Sha256(String),
+    Bytes(u64),
+}
 
 /// What a native file was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,16 +22,23 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// The layout, for example `MMSA pickle`.
     pub(crate) layout: &'static str,
-    /// Name of each file with its SHA-256, or its size where it is too large to sum.
-    pub(crate) files: Vec<(String, String)>,
+    /// The files, each with its SHA-256, or with its size where it is too large to sum.
+    pub(crate) files: Vec<(String, Mark)>,
 }
 
 impl Source {
     /// A source of one file, which is summed.
     pub(crate) fn of_file(name: &str, layout: &'static str, path: &Path) -> Result<Self> {
-        let sum = native::sha256_of(path)?;
-        let files = vec![(file_name(path), format!("sha256 {sum}"))];
+        let files = vec![(file_name(path), Mark::Sha256(native::sha256_of(path)?))];
         Ok(Self { name: name.to_owned(), layout, files })
+    }
+
+    /// The known file that this is, when its sum is known.
+    pub(crate) fn known(&self) -> Option<&'static KnownFile> {
+        self.files.iter().find_map(|(_, mark)| match mark {
+            Mark::Sha256(sum) => known::file(sum),
+            Mark::Bytes(_) => None,
+        })
     }
 }
 
@@ -31,7 +46,10 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.layout)?;
         for (name, mark) in &self.files {
-            write!(f, ", {name} ({mark})")?;
+            match mark {
+                Mark::Sha256(sum) => write!(f, ", {name} (sha256 {sum})")?,
+                Mark::Bytes(bytes) => write!(f, ", {name} ({bytes} bytes)")?,
+            }
         }
         write!(f, ", by cumdf-data {}", env!("CARGO_PKG_VERSION"))
     }

@@ -32,8 +32,8 @@ impl RawLabels {
 
 /// One split of a foreign data set, as its file describes it.
 #[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) features: [Option<Box<dyn Table>>; 3],
+pub(crate) struct Part<'a> {
+    pub(crate) features: [Option<Box<dyn Table + 'a>>; 3],
     pub(crate) labels: RawLabels,
     pub(crate) ids: Option<Vec<String>>,
     pub(crate) lengths: [Option<Vec<usize>>; 3],

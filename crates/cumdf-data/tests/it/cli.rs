@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::common::toy;
 
-fn run(args: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(args: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } =
         Command::new(env!("CARGO_BIN_EXE_cumdf-data")).args(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

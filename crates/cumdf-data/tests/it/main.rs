@@ -11,4 +11,6 @@ mod native;
 #[cfg(test)]
 mod packs;
 #[cfg(test)]
+mod pickles;
+#[cfg(test)]
 mod synthetic;
