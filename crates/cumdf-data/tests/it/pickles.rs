@@ -3,7 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cumdf_data::import::{self, Options};
 use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Split, Task};
+
+use indicatif::ProgressBar;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::cli::run;
 use crate::common::floats;
@@ -26,7 +31,7 @@ fn length(sample: usize) -> usize {
 }
 
 /// Imports a fixture; the data set and what the command printed.
-fn import(name: &str, options: &[&str]) -> (Dataset, String) {
+fn import_fixture(name: &str, options: &[&str]) -> (Dataset, String) {
     let folder = tempfile::TempDir::new().unwrap();
     let out = folder.path().join("new.h5");
     let (source, out_text) = (fixture(name), out.to_str().unwrap());
@@ -90,7 +95,7 @@ fn nans(data: &Dataset, split: Split, modality: Modality) -> usize {
 
 #[test]
 fn an_aligned_pack_of_mmsa() {
-    let (data, printed) = import("mmsa_aligned.pkl", &["--name", "CMU-MOSI"]);
+    let (data, printed) = import_fixture("mmsa_aligned.pkl", &["--name", "CMU-MOSI"]);
     assert_eq!(data.name, "CMU-MOSI");
     assert_eq!(data.task, Task::Sentiment { lo: -3, hi: 3 });
     let source = data.source.as_deref().unwrap();
@@ -116,7 +121,7 @@ fn an_unaligned_pack_is_refused_or_pooled() {
     for expected in ["not aligned", "language 6, audio 9, vision 8", "--pool audio,vision"] {
         assert!(error.contains(expected), "{error}");
     }
-    let (data, _) = import("mmsa_unaligned.pkl", &["--pool", "audio,vision"]);
+    let (data, _) = import_fixture("mmsa_unaligned.pkl", &["--pool", "audio,vision"]);
     for split in Split::ALL {
         let audio = floats(&data.split(split).features[1]);
         for i in all(split) {
@@ -128,7 +133,7 @@ fn an_unaligned_pack_is_refused_or_pooled() {
 
 #[test]
 fn a_pack_of_mult_is_moved_to_step_0() {
-    let (data, printed) = import("mult_mosi.pkl", &[]);
+    let (data, printed) = import_fixture("mult_mosi.pkl", &[]);
     assert_eq!(data.train.ids[3], "train_video_3.0_3.5");
     for (modality, dim) in Modality::ALL.into_iter().zip([4, 3, 2]) {
         check_stream(&data, modality, dim, all);
@@ -145,7 +150,7 @@ fn a_pack_of_mult_is_moved_to_step_0() {
 
 #[test]
 fn mults_iemocap_has_four_emotions() {
-    let (data, printed) = import("mult_iemocap.pkl", &[]);
+    let (data, printed) = import_fixture("mult_iemocap.pkl", &[]);
     let classes = ["neutral", "happy", "sad", "angry"].map(str::to_owned).to_vec();
     assert_eq!(data.task, Task::Emotion { classes });
     let Labels::Classes(rows) = &data.train.labels else { panic!("no classes") };
@@ -160,7 +165,7 @@ fn mults_iemocap_has_four_emotions() {
 
 #[test]
 fn packs_of_lmf_have_one_vector_for_audio_and_vision() {
-    let (data, _) = import("lmf_mosi.pkl", &[]);
+    let (data, _) = import_fixture("lmf_mosi.pkl", &[]);
     assert_eq!(data.train.labels, scores(Split::Train));
     let sizes = data.train.features.each_ref().map(|x| x.size()[1]);
     assert_eq!(sizes, [6, 1, 1]);
@@ -170,7 +175,7 @@ fn packs_of_lmf_have_one_vector_for_audio_and_vision() {
     assert_eq!(nans(&data, Split::Test, Modality::Audio), 1);
     assert!(data.train.present.iter().all(|set| *set == ModalitySet::ALL));
 
-    let (data, _) = import("lmf_iemocap.pkl", &[]);
+    let (data, _) = import_fixture("lmf_iemocap.pkl", &[]);
     let classes = ["happy", "sad", "angry", "neutral"].map(str::to_owned).to_vec();
     assert_eq!(data.task, Task::Emotion { classes });
     let Labels::Classes(rows) = &data.train.labels else { panic!("no classes") };
@@ -237,4 +242,40 @@ fn an_existing_file_is_kept_unless_told_otherwise() {
     let args = ["import", source.to_str().unwrap(), "--out", out.to_str().unwrap(), "--force"];
     assert_eq!(run(&args).0, 0);
     assert_eq!(Dataset::open(&out).unwrap().train.len(), 5);
+}
+
+/// `CUMDF_MUTATIONS` asks for more than the usual few.
+fn n_mutations() -> u64 {
+    std::env::var("CUMDF_MUTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+}
+
+#[test]
+fn damaged_packs_end_in_an_error_or_a_valid_file() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (source, out) = (folder.path().join("damaged.pkl"), folder.path().join("new.h5"));
+    for name in ["mmsa_aligned.pkl", "mult_mosi.pkl", "mult_iemocap.pkl", "lmf_iemocap.pkl"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        for seed in 0..n_mutations() {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut below = |end: usize| (rng.next_u64() % end as u64) as usize;
+            let mut bytes = whole.clone();
+            for _ in 0..=seed % 3 {
+                let at = below(bytes.len());
+                bytes[at] = below(256) as u8;
+            }
+            if seed % 5 == 0 {
+                bytes.truncate(below(bytes.len()));
+            }
+            fs::write(&source, &bytes).unwrap();
+            let bar = ProgressBar::hidden();
+            let imported = import::import(&source, &Options::default(), &out, &bar);
+            assert_eq!(out.exists(), imported.is_ok(), "{name}, seed {seed}");
+            if imported.is_ok() {
+                Dataset::open(&out).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e:#}"));
+                fs::remove_file(&out).unwrap();
+            }
+            let _ = import::survey(&source, &bar);
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
 }
