@@ -288,13 +288,21 @@ fn write_split(group: &hdf5::Group, samples: &Samples) -> Result<()> {
 
 /// SHA-256 of a file in hexadecimal digits.
 pub(crate) fn sha256_of(path: &Path) -> Result<String> {
+    sha256_with(path, |_| ())
+}
+
+/// The same for a large file; `read` is told of every piece how many bytes it has.
+pub(crate) fn sha256_with(path: &Path, read: impl Fn(u64)) -> Result<String> {
     let mut file = fs::File::open(path).context("cannot be opened")?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer).context("cannot be read")? {
             0 => return Ok(hex(&hasher.finalize())),
-            len => hasher.update(&buffer[..len]),
+            len => {
+                hasher.update(&buffer[..len]);
+                read(len as u64);
+            }
         }
     }
 }

@@ -473,7 +473,8 @@ mod tests {
         assert_eq!(floats(&data, 0), language);
         let audio = floats(&data, 1);
         assert!(audio[1].is_nan(), "{audio:?}");
-        assert_eq!([audio[0], audio[2], audio[3], audio[4], audio[5]], [0.0, 9.0, 0.0, 1.0, 0.0]);
+        let finite: Vec<_> = audio[..6].iter().copied().filter(|value| !value.is_nan()).collect();
+        assert_eq!(finite, [0.0, 9.0, 0.0, 1.0, 0.0]);
         assert_eq!(data.train.present[1], ModalitySet::of([Modality::Language, Modality::Audio]));
         let ledger = &summary.ledger;
         assert_eq!(ledger.count_of(Fate::Noted, "samples padded in front, moved to step 0"), 3);

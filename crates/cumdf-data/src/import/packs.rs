@@ -104,7 +104,7 @@ impl Pack {
         out: &Path,
         bar: &ProgressBar,
     ) -> Result<Summary> {
-        let mut source = Source::of_file("", self.layout.name, &self.path)?;
+        let mut source = Source::of_file("", self.layout.name, &self.path, bar)?;
         let known = source.known();
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
         source.name = known.map_or(stem.into_owned(), |known| known.data_set.clone());
@@ -131,7 +131,7 @@ impl Pack {
     }
 
     fn read_through(&self, bar: &ProgressBar) -> Result<Survey> {
-        let mut survey = Survey::start(&self.path, self.layout.name)?;
+        let mut survey = Survey::start(&self.path, self.layout.name, bar)?;
         if let Some((first, others)) = self.emotions.split_first() {
             let others = others.join(", ");
             survey.remarks.push(format!("The splits stand once for each emotion; those of `{first}` are shown, {others} have theirs."));
@@ -422,7 +422,7 @@ fn keys(dict: Item<'_>) -> String {
         .into_iter()
         .flatten()
         .take(20)
-        .map(|(key, _)| key.text().map_or_else(|| key.kind().into(), |text| text.into_owned()))
+        .map(|(key, _)| key.text().map_or_else(|| key.kind(), |text| text.into_owned()))
         .collect();
     if names.is_empty() { "no keys".to_owned() } else { names.join(", ") }
 }

@@ -1,9 +1,10 @@
 //! Where an import's data came from, as the new file says.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, fs};
 
 use anyhow::Result;
+use indicatif::ProgressBar;
 
 use crate::import::known::{self, KnownFile};
 use crate::native;
@@ -28,8 +29,13 @@ pub(crate) struct Source {
 
 impl Source {
     /// A source of one file, which is summed.
-    pub(crate) fn of_file(name: &str, layout: &'static str, path: &Path) -> Result<Self> {
-        let files = vec![(file_name(path), Mark::Sha256(native::sha256_of(path)?))];
+    pub(crate) fn of_file(
+        name: &str,
+        layout: &'static str,
+        path: &Path,
+        bar: &ProgressBar,
+    ) -> Result<Self> {
+        let files = vec![(file_name(path), Mark::Sha256(sum(path, bar)?))];
         Ok(Self { name: name.to_owned(), layout, files })
     }
 
@@ -53,6 +59,16 @@ impl fmt::Display for Source {
         }
         write!(f, ", by cumdf-data {}", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// SHA-256 of a file, for which `bar` runs once from start to end.
+pub(crate) fn sum(path: &Path, bar: &ProgressBar) -> Result<String> {
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    bar.set_length(bytes);
+    let sum = native::sha256_with(path, |piece| bar.inc(piece))?;
+    bar.reset();
+    bar.set_length(0);
+    Ok(sum)
 }
 
 /// The last part of a path.

@@ -10,8 +10,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::import::table::Table;
-use crate::import::{Fate, Ledger, known};
-use crate::{Modality, Split, native};
+use crate::import::{Fate, Ledger, known, source};
+use crate::{Modality, Split};
 
 /// Bytes of a table that are read at a time, about.
 const BLOCK_BYTES: usize = 16 << 20;
@@ -54,8 +54,8 @@ pub struct TableSurvey {
 
 impl Survey {
     /// Starts a survey of a file, which is summed.
-    pub(crate) fn start(path: &Path, layout: &str) -> Result<Self> {
-        let sha256 = native::sha256_of(path)?;
+    pub(crate) fn start(path: &Path, layout: &str, bar: &ProgressBar) -> Result<Self> {
+        let sha256 = source::sum(path, bar)?;
         let known = known::file(&sha256);
         let mut remarks = Vec::new();
         match known {
