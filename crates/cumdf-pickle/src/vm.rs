@@ -466,3 +466,89 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
 fn empty() -> Error {
     Error::malformed("a value is taken from an empty stack")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// Decodes opcodes and writes the value out, much as Python would.
+    fn run(program: &[u8]) -> String {
+        let limits = Limits::default();
+        let machine = Machine::new(Cursor::new(program), &limits).unwrap();
+        let decoded = machine.run().unwrap_or_else(|err| panic!("{program:?}: {err}"));
+        show(&decoded.nodes, decoded.root)
+    }
+
+    fn show(nodes: &[Node], id: Id) -> String {
+        let node = &nodes[id as usize];
+        let all = (0..node.n_children()).map(|i| show(nodes, node.child(i).unwrap()));
+        let all = all.collect::<Vec<_>>().join(" ");
+        match node {
+            Node::None => "None".into(),
+            Node::Bool(value) => value.to_string(),
+            Node::Int(value) => value.to_string(),
+            Node::Float(value) => format!("{value:?}"),
+            Node::Str(data) => format!("{:?}", text::lenient(data.inline().unwrap())),
+            Node::Bytes(data) => format!("b{:?}", text::lenient(data.inline().unwrap())),
+            Node::List(_) => format!("[{all}]"),
+            Node::Tuple(_) => format!("({all})"),
+            Node::Dict(_) => format!("{{{all}}}"),
+            Node::Set(_) => format!("<{all}>"),
+            Node::Array(_) | Node::DType(_) | Node::Global(_) => node.kind(),
+        }
+    }
+
+    #[test]
+    fn opcodes_of_numbers() {
+        assert_eq!(run(b"(NI00\nI01\nI-5\nL12L\nF-1.5\nt."), "(None false true -5 12 -1.5)");
+        assert_eq!(run(b"(Finf\nF-inf\nFnan\nt."), "(inf -inf NaN)");
+        assert_eq!(run(b"(J\xfe\xff\xff\xffK\xffM\xff\xff\x88\x89t."), "(-2 255 65535 true false)");
+        assert_eq!(run(b"G\xbf\xf8\0\0\0\0\0\0."), "-1.5");
+        assert_eq!(run(b"(\x8a\0\x8a\x01\xff\x8a\x02\xff\0t."), "(0 -1 255)");
+        assert_eq!(run(b"\x8b\x03\0\0\0\0\0\x80."), "-8388608");
+    }
+
+    #[test]
+    fn opcodes_of_text_and_bytes() {
+        assert_eq!(run(b"(S'a\\x41'\nV\\u00e9\nt."), r#"(b"aA" "é")"#);
+        assert_eq!(run(b"(U\x01aT\x02\0\0\0abt."), r#"(b"a" b"ab")"#);
+        let unicode = b"(X\x02\0\0\0\xc3\xa9\x8c\x01a\x8d\x01\0\0\0\0\0\0\0bt.";
+        assert_eq!(run(unicode), r#"("é" "a" "b")"#);
+        let bytes = b"(B\x01\0\0\0aC\x01b\x8e\x01\0\0\0\0\0\0\0ct.";
+        assert_eq!(run(bytes), r#"(b"a" b"b" b"c")"#);
+        assert_eq!(run(b"\x96\x02\0\0\0\0\0\0\0ab."), r#"b"ab""#);
+    }
+
+    #[test]
+    fn opcodes_of_containers() {
+        assert_eq!(run(b"(K\x01K\x02lK\x03a(K\x04K\x05e."), "[1 2 3 4 5]");
+        let tuples = b"(K\x01\x85K\x01K\x02\x86K\x01K\x02K\x03\x87t.";
+        assert_eq!(run(tuples), "((1) (1 2) (1 2 3))");
+        assert_eq!(run(b"(K\x01K\x02dK\x03K\x04s(K\x05K\x06u."), "{1 2 3 4 5 6}");
+        assert_eq!(run(b"(\x8f(K\x01K\x01\x90(K\x02\x91])}t."), "(<1> <2> [] () {})");
+    }
+
+    #[test]
+    fn opcodes_of_stack_and_memo() {
+        assert_eq!(run(b"(K\x012K\x090(K\x01K\x021t."), "(1 1)");
+        assert_eq!(run(b"(]p5\n0g5\nK\x01ag5\nt."), "([1] [1])");
+        assert_eq!(run(b"(K\x07q\x020h\x02r\0\x01\0\0j\0\x01\0\0t."), "(7 7)");
+        let framed = b"\x80\x04\x95\0\0\0\0\0\0\0\0(K\x07\x94K\x08\x94h\0h\x01t.";
+        assert_eq!(run(framed), "(7 8 7 8)");
+    }
+
+    #[test]
+    fn opcodes_of_known_names() {
+        assert_eq!(run(b"c__builtin__\nset\n((K\x01K\x01ltR."), "<1>");
+        assert_eq!(run(b"\x80\x04\x8c\x08builtins\x8c\x09frozenset\x93]\x85R."), "<>");
+        assert_eq!(run(b"c_codecs\nencode\n(V\xff\nVlatin1\ntR."), r#"b"ÿ""#);
+        assert_eq!(run(b"c__builtin__\nbytearray\n(Va\nVlatin-1\ntR."), r#"b"a""#);
+        let ordered = b"ccollections\nOrderedDict\n((l(lK\x01aK\x02aatR.";
+        assert_eq!(run(ordered), "{1 2}");
+        let default = b"ccollections\ndefaultdict\n(c__builtin__\nlist\ntRK\x01K\x02s.";
+        assert_eq!(run(default), "{1 2}");
+        assert_eq!(run(b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR."), "dtype float32");
+    }
+}
