@@ -117,7 +117,7 @@ impl<'a> Array<'a> {
                 .map(|(i, item)| {
                     item.read_text(reader)?.ok_or_else(|| {
                         let kind = item.kind();
-                        Error::array(format!("element {i} of {self} is {kind}, not a text"))
+                        Error::read(format!("element {i} of {self} is {kind}, not a text"))
                     })
                 })
                 .collect(),
@@ -131,7 +131,7 @@ impl<'a> Array<'a> {
                 })?;
                 Ok(out)
             }
-            _ => Err(Error::array(format!("{self} holds no texts"))),
+            _ => Err(Error::read(format!("{self} holds no texts"))),
         }
     }
 
@@ -150,10 +150,10 @@ impl<'a> Array<'a> {
         rows: Range<usize>,
     ) -> Result<Vec<T>> {
         if rows.start > rows.end || rows.end > self.n_rows() {
-            return Err(Error::array(format!("{self} has no rows {rows:?}")));
+            return Err(Error::read(format!("{self} has no rows {rows:?}")));
         }
         let row_len = self.row_len();
-        let n = rows.len().checked_mul(row_len).ok_or_else(|| Error::array("too many rows"))?;
+        let n = rows.len().checked_mul(row_len).ok_or_else(|| Error::read("too many rows"))?;
         let mut out = filled(n, T::default())?;
         match &self.stored.payload {
             Payload::Bytes(data) => self.gather(reader, data, rows, |at, bytes| {
@@ -169,7 +169,7 @@ impl<'a> Array<'a> {
                         Node::Bool(value) => T::from_i128(i128::from(*value)),
                         other => {
                             let kind = other.kind();
-                            return Err(Error::array(format!("{self} holds {kind}, not a number")));
+                            return Err(Error::read(format!("{self} holds {kind}, not a number")));
                         }
                     };
                 }
@@ -253,7 +253,7 @@ fn c_place(shape: &[usize], axes: &[usize], mut i: usize) -> usize {
 /// `n` times `value`, or an error where the machine has no room for them.
 fn filled<T: Clone>(n: usize, value: T) -> Result<Vec<T>> {
     let mut out = Vec::new();
-    out.try_reserve_exact(n).map_err(|_| Error::array(format!("no memory for {n} elements")))?;
+    out.try_reserve_exact(n).map_err(|_| Error::read(format!("no memory for {n} elements")))?;
     out.resize(n, value);
     Ok(out)
 }

@@ -73,7 +73,7 @@ impl Data {
     ) -> Result<()> {
         let end = start.checked_add(out.len() as u64).filter(|&end| end <= len);
         if end.is_none() || !self.may_be(len) {
-            return Err(Error::array("a read past the end of a payload"));
+            return Err(Error::read("a read past the end of a payload"));
         }
         match self {
             Self::Inline(bytes) => {
@@ -98,9 +98,9 @@ impl Data {
             Self::Latin1(text) => text.index(reader)?.len,
             other => other.stored_len(),
         };
-        let n = usize::try_from(len).map_err(|_| Error::array("a text of more than memory"))?;
+        let n = usize::try_from(len).map_err(|_| Error::read("a text of more than memory"))?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(n).map_err(|_| Error::array(format!("no memory for {n} bytes")))?;
+        bytes.try_reserve_exact(n).map_err(|_| Error::read(format!("no memory for {n} bytes")))?;
         bytes.resize(n, 0);
         self.read_at(reader, len, 0, &mut bytes)?;
         Ok(bytes)

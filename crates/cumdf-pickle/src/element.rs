@@ -6,33 +6,38 @@ use crate::dtype::{DType, Kind};
 use crate::error::{Error, Result};
 use crate::text;
 
-/// A number that an element can be read as.
+/// A number that an element can be read as, always the nearest there is.
 pub(crate) trait Number: Copy + Default {
-    /// The nearest value to a float.
     fn from_f64(value: f64) -> Self;
-    /// The nearest value to an integer.
+    fn from_i64(value: i64) -> Self;
+    fn from_u64(value: u64) -> Self;
+    /// Of an integer of Python, which has no size; too slow for arrays.
     fn from_i128(value: i128) -> Self;
 }
 
-impl Number for f32 {
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
+macro_rules! numbers {
+    ($($float:ty),*) => {$(
+        impl Number for $float {
+            fn from_f64(value: f64) -> Self {
+                value as $float
+            }
 
-    fn from_i128(value: i128) -> Self {
-        value as f32
-    }
+            fn from_i64(value: i64) -> Self {
+                value as $float
+            }
+
+            fn from_u64(value: u64) -> Self {
+                value as $float
+            }
+
+            fn from_i128(value: i128) -> Self {
+                value as $float
+            }
+        }
+    )*};
 }
 
-impl Number for f64 {
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-
-    fn from_i128(value: i128) -> Self {
-        value as f64
-    }
-}
+numbers!(f32, f64);
 
 /// Reads elements that lie one after another in `bytes`; fails unless they are numbers.
 pub(crate) fn numbers<T: Number>(dtype: DType, bytes: &[u8], out: &mut [T]) -> Result<()> {
@@ -52,21 +57,21 @@ pub(crate) fn numbers<T: Number>(dtype: DType, bytes: &[u8], out: &mut [T]) -> R
         }
     }
     let big = dtype.big_endian;
-    let (float, int) = (T::from_f64, T::from_i128);
+    let (float, int, uint) = (T::from_f64, T::from_i64, T::from_u64);
     match (dtype.kind, dtype.size) {
-        (Kind::Bool, 1) => each(bytes, out, big, |[b]| int(i128::from(b != 0))),
+        (Kind::Bool, 1) => each(bytes, out, big, |[b]| uint(u64::from(b != 0))),
         (Kind::Int, 1) => each(bytes, out, big, |b| int(i8::from_le_bytes(b).into())),
         (Kind::Int, 2) => each(bytes, out, big, |b| int(i16::from_le_bytes(b).into())),
         (Kind::Int, 4) => each(bytes, out, big, |b| int(i32::from_le_bytes(b).into())),
-        (Kind::Int, 8) => each(bytes, out, big, |b| int(i64::from_le_bytes(b).into())),
-        (Kind::Uint, 1) => each(bytes, out, big, |b| int(u8::from_le_bytes(b).into())),
-        (Kind::Uint, 2) => each(bytes, out, big, |b| int(u16::from_le_bytes(b).into())),
-        (Kind::Uint, 4) => each(bytes, out, big, |b| int(u32::from_le_bytes(b).into())),
-        (Kind::Uint, 8) => each(bytes, out, big, |b| int(u64::from_le_bytes(b).into())),
+        (Kind::Int, 8) => each(bytes, out, big, |b| int(i64::from_le_bytes(b))),
+        (Kind::Uint, 1) => each(bytes, out, big, |b| uint(u8::from_le_bytes(b).into())),
+        (Kind::Uint, 2) => each(bytes, out, big, |b| uint(u16::from_le_bytes(b).into())),
+        (Kind::Uint, 4) => each(bytes, out, big, |b| uint(u32::from_le_bytes(b).into())),
+        (Kind::Uint, 8) => each(bytes, out, big, |b| uint(u64::from_le_bytes(b))),
         (Kind::Float, 2) => each(bytes, out, big, |b| float(half(u16::from_le_bytes(b)))),
         (Kind::Float, 4) => each(bytes, out, big, |b| float(f32::from_le_bytes(b).into())),
         (Kind::Float, 8) => each(bytes, out, big, |b| float(f64::from_le_bytes(b))),
-        _ => return Err(Error::array(format!("{dtype} elements are not numbers"))),
+        _ => return Err(Error::read(format!("{dtype} elements are not numbers"))),
     }
     Ok(())
 }
@@ -117,7 +122,7 @@ pub(crate) fn text(dtype: DType, bytes: &[u8]) -> Result<Cow<'_, str>> {
     let n = codes.iter().rposition(|bytes| *bytes != [0; 4]).map_or(0, |last| last + 1);
     let text: Option<String> = codes[..n].iter().map(|bytes| char::from_u32(code(bytes))).collect();
     let text =
-        text.ok_or_else(|| Error::array(format!("a {dtype} element that is no unicode text")))?;
+        text.ok_or_else(|| Error::read(format!("a {dtype} element that is no unicode text")))?;
     Ok(text.into())
 }
 

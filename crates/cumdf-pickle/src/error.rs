@@ -52,9 +52,9 @@ pub enum ErrorKind {
     /// A pickle of something that this crate does not decode.
     #[error("{0}")]
     Unsupported(String),
-    /// An array does not hold what was asked of it.
+    /// A value does not hold what was asked of it.
     #[error("{0}")]
-    Array(String),
+    Read(String),
 }
 
 impl Error {
@@ -82,8 +82,8 @@ impl Error {
         ErrorKind::Unsupported(what.into()).into()
     }
 
-    pub(crate) fn array(what: impl Into<String>) -> Self {
-        ErrorKind::Array(what.into()).into()
+    pub(crate) fn read(what: impl Into<String>) -> Self {
+        ErrorKind::Read(what.into()).into()
     }
 
     pub(crate) fn refused(module: &[u8], name: &[u8]) -> Self {

@@ -2,9 +2,11 @@
 //!
 //! Nothing is ever looked up or called: a name that is not in this file ends the decode.
 
+use crate::data::Data;
+use crate::dict::Dict;
 use crate::error::{Error, Result};
 use crate::numpy;
-use crate::value::{Arena, Dict, Id, Node};
+use crate::value::{Arena, Id, Node};
 
 /// A name that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,20 +100,16 @@ pub(crate) fn reduce(arena: &mut Arena, callable: Id, args: Id) -> Result<Id> {
     };
     let args = fields(arena, args)?;
     let node = match (global, args.as_slice()) {
-        (Global::Encode, &[text, encoding]) => latin1(arena, text, encoding)?,
-        (Global::ByteArray, &[text, encoding]) => latin1(arena, text, encoding)?,
-        (Global::Bytes | Global::ByteArray, &[]) => {
-            Node::Bytes(crate::data::Data::Inline([].into()))
-        }
+        (Global::Encode | Global::ByteArray, &[text, encoding]) => latin1(arena, text, encoding)?,
+        (Global::Bytes | Global::ByteArray, &[]) => Node::Bytes(Data::Inline([].into())),
         (Global::Bytes | Global::ByteArray, &[bytes]) => match arena.node(bytes) {
             Node::Bytes(data) => Node::Bytes(data.clone()),
             other => return Err(Error::malformed(format!("bytes made of {}", other.kind()))),
         },
         (Global::Set | Global::FrozenSet, args @ ([] | [_])) => {
             let set = arena.add(Node::Set(Box::default()));
-            for item in copied(arena, args)? {
-                arena.insert(set, item, item)?;
-            }
+            let items = copied(arena, args)?;
+            arena.add_items(set, &items)?;
             return Ok(set);
         }
         (Global::OrderedDict, args @ ([] | [_])) => {

@@ -158,7 +158,7 @@ impl<'a> Item<'a> {
             let keys = self.entries().into_iter().flatten().take(12);
             let keys: Vec<_> = keys.filter_map(|(key, _)| key.text()).collect();
             let kind = self.kind();
-            Error::array(format!("no key {key:?} in a {kind}; it starts with {keys:?}"))
+            Error::read(format!("no key {key:?} in a {kind}; it starts with {keys:?}"))
         };
         self.get(key).ok_or_else(missing)
     }

@@ -45,6 +45,7 @@
 
 mod array;
 mod data;
+mod dict;
 mod dtype;
 mod element;
 mod error;
@@ -55,6 +56,7 @@ mod numpy;
 mod opcode;
 mod pickle;
 mod reader;
+mod stack;
 mod text;
 mod value;
 mod vm;

@@ -4,11 +4,10 @@
 //! dropping a deep nesting a loop.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use crate::array::{Payload, Stored};
 use crate::data::Data;
+use crate::dict::Dict;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::globals::Global;
@@ -85,31 +84,6 @@ impl Node {
             Self::DType(dtype) => format!("dtype {dtype}"),
             Self::Global(global) => format!("the name {}", global.name()),
         }
-    }
-}
-
-/// Pairs in the order of the pickle, and where to find those with a plain key.
-#[derive(Debug, Default)]
-pub(crate) struct Dict {
-    pub(crate) pairs: Vec<(Id, Id)>,
-    index: HashMap<Key, u32>,
-}
-
-/// A key that is looked up; any other (a tuple, a float) is kept as often as it is written.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Text(Arc<[u8]>),
-    Bytes(Arc<[u8]>),
-    Int(i128),
-}
-
-impl Dict {
-    /// The value of a text, or of a Python 2 string of these bytes.
-    pub(crate) fn get(&self, key: &str) -> Option<Id> {
-        let key: Arc<[u8]> = key.as_bytes().into();
-        let at =
-            self.index.get(&Key::Text(key.clone())).or_else(|| self.index.get(&Key::Bytes(key)));
-        at.map(|&at| self.pairs[at as usize].1)
     }
 }
 
@@ -190,33 +164,5 @@ impl Arena {
             Node::Bool(bool) => Some(i128::from(*bool)),
             _ => None,
         }
-    }
-
-    /// Sets `key` of the dict or set `id`: a key that is there keeps its place, as in Python.
-    pub(crate) fn insert(&mut self, id: Id, key: Id, value: Id) -> Result<()> {
-        let plain = match self.node(key) {
-            Node::Str(Data::Inline(text)) => Some(Key::Text(text.clone())),
-            Node::Bytes(Data::Inline(bytes)) => Some(Key::Bytes(bytes.clone())),
-            Node::Int(int) => Some(Key::Int(*int)),
-            Node::Bool(bool) => Some(Key::Int(i128::from(*bool))),
-            Node::None | Node::Float(_) | Node::Str(_) | Node::Bytes(_) | Node::Tuple(_) => None,
-            Node::Set(_) | Node::DType(_) | Node::Global(_) => None,
-            other @ (Node::List(_) | Node::Dict(_) | Node::Array(_)) => {
-                return Err(Error::malformed(format!("{} cannot be a key", other.kind())));
-            }
-        };
-        let (Node::Dict(dict) | Node::Set(dict)) = self.node_mut(id) else {
-            let found = self.node(id).kind();
-            return Err(Error::malformed(format!("a key is set in {found}, which has none")));
-        };
-        if let Some(plain) = plain {
-            let at = *dict.index.entry(plain).or_insert(dict.pairs.len() as u32);
-            if let Some(pair) = dict.pairs.get_mut(at as usize) {
-                pair.1 = value;
-                return Ok(());
-            }
-        }
-        dict.pairs.push((key, value));
-        Ok(())
     }
 }

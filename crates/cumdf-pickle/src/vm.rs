@@ -1,14 +1,14 @@
 //! The machine that a pickle is a program for, less everything that would call something.
 
-use std::collections::HashMap;
 use std::io::{Read, Seek};
 
 use crate::data::{Data, not_utf8};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::globals::{self, Global};
 use crate::limits::Limits;
 use crate::opcode as op;
 use crate::reader::Source;
+use crate::stack::{Memo, Stack};
 use crate::text;
 use crate::value::{Arena, FALSE, Id, NONE, Node, TRUE};
 
@@ -26,10 +26,8 @@ pub(crate) struct Machine<'l, R> {
     source: Source<R>,
     limits: &'l Limits,
     arena: Arena,
-    stack: Vec<Id>,
-    /// Heights of the stack; nothing below the last one may be taken.
-    marks: Vec<usize>,
-    memo: HashMap<u32, Id>,
+    stack: Stack,
+    memo: Memo,
     protocol: u8,
 }
 
@@ -48,9 +46,8 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
             source: Source::new(reader)?,
             limits,
             arena: Arena::new(limits),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
+            stack: Stack::default(),
+            memo: Memo::new(limits.max_memo),
             protocol: 0,
         })
     }
@@ -61,7 +58,7 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
             let at = self.source.at();
             let code = self.source.byte()?;
             if code == op::STOP {
-                let root = self.pop().map_err(|err| err.or_at(at))?;
+                let root = self.stack.pop().map_err(|err| err.or_at(at))?;
                 let (nodes, protocol) = (self.arena.nodes, self.protocol);
                 return Ok(Decoded { nodes, root, protocol, end: self.source.at() });
             }
@@ -168,91 +165,86 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
             op::EMPTY_DICT => self.push_new(Node::Dict(Box::default())),
             op::EMPTY_SET => self.push_new(Node::Set(Box::default())),
             op::LIST => {
-                let items = self.pop_mark()?;
+                let items = self.stack.pop_mark()?;
                 self.push_new(Node::List(items))
             }
             op::TUPLE => {
-                let items = self.pop_mark()?;
+                let items = self.stack.pop_mark()?;
                 self.push_new(Node::Tuple(items))
             }
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                 let n = usize::from(code - op::TUPLE1) + 1;
-                let from = self.stack.len().checked_sub(n).filter(|&from| from >= self.floor());
-                let items = self.stack.split_off(from.ok_or_else(empty)?);
+                let items = self.stack.pop_n(n)?;
                 self.push_new(Node::Tuple(items))
             }
             op::DICT => {
-                let items = self.pop_mark()?;
+                let items = self.stack.pop_mark()?;
                 self.push_new(Node::Dict(Box::default()))?;
-                self.set_items(&items)
+                self.arena.set_items(self.stack.top()?, &items)
             }
             op::FROZENSET => {
-                let items = self.pop_mark()?;
+                let items = self.stack.pop_mark()?;
                 self.push_new(Node::Set(Box::default()))?;
-                self.add_items(&items)
+                self.arena.add_items(self.stack.top()?, &items)
             }
             op::APPEND => {
-                let item = self.pop()?;
-                self.append(&[item])
+                let item = self.stack.pop()?;
+                self.arena.append(self.stack.top()?, &[item])
             }
             op::APPENDS => {
-                let items = self.pop_mark()?;
-                self.append(&items)
+                let items = self.stack.pop_mark()?;
+                self.arena.append(self.stack.top()?, &items)
             }
             op::SETITEM => {
-                let value = self.pop()?;
-                let key = self.pop()?;
-                self.set_items(&[key, value])
+                let value = self.stack.pop()?;
+                let key = self.stack.pop()?;
+                self.arena.set_items(self.stack.top()?, &[key, value])
             }
             op::SETITEMS => {
-                let items = self.pop_mark()?;
-                self.set_items(&items)
+                let items = self.stack.pop_mark()?;
+                self.arena.set_items(self.stack.top()?, &items)
             }
             op::ADDITEMS => {
-                let items = self.pop_mark()?;
-                self.add_items(&items)
+                let items = self.stack.pop_mark()?;
+                self.arena.add_items(self.stack.top()?, &items)
             }
 
             op::MARK => {
                 self.arena.spend(1)?;
-                self.marks.push(self.stack.len());
+                self.stack.mark();
                 Ok(())
             }
-            op::POP if self.stack.len() == self.floor() && !self.marks.is_empty() => {
-                self.marks.pop();
-                Ok(())
-            }
-            op::POP => self.pop().map(|_| ()),
-            op::POP_MARK => self.pop_mark().map(|_| ()),
+            op::POP => self.stack.drop_one(),
+            op::POP_MARK => self.stack.pop_mark().map(|_| ()),
             op::DUP => {
-                let top = self.top()?;
+                let top = self.stack.top()?;
                 self.push(top)
             }
 
             op::PUT => {
                 let line = self.line(MAX_NAME)?;
-                self.put(text::number(&line)?)
+                self.memo.put(text::number(&line)?, self.stack.top()?)
             }
             op::BINPUT => {
                 let key = self.source.byte()?;
-                self.put(key.into())
+                self.memo.put(key.into(), self.stack.top()?)
             }
             op::LONG_BINPUT => {
                 let key = u32::from_le_bytes(self.source.array()?);
-                self.put(key)
+                self.memo.put(key, self.stack.top()?)
             }
-            op::MEMOIZE => self.put(self.memo.len() as u32), // bounded by max_memo
+            op::MEMOIZE => self.memo.put(self.memo.next(), self.stack.top()?),
             op::GET => {
                 let line = self.line(MAX_NAME)?;
-                self.get(text::number(&line)?)
+                self.push(self.memo.get(text::number(&line)?)?)
             }
             op::BINGET => {
                 let key = self.source.byte()?;
-                self.get(key.into())
+                self.push(self.memo.get(key.into())?)
             }
             op::LONG_BINGET => {
                 let key = u32::from_le_bytes(self.source.array()?);
-                self.get(key)
+                self.push(self.memo.get(key)?)
             }
 
             op::GLOBAL => {
@@ -261,8 +253,8 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
                 self.push_new(Node::Global(Global::find(&module, &name)?))
             }
             op::STACK_GLOBAL => {
-                let name = self.pop()?;
-                let module = self.pop()?;
+                let name = self.stack.pop()?;
+                let module = self.stack.pop()?;
                 let global = match (self.arena.text(module), self.arena.text(name)) {
                     (Some(module), Some(name)) => Global::find(module.as_bytes(), name.as_bytes())?,
                     _ => return Err(Error::malformed("a name that is not made of two texts")),
@@ -270,15 +262,15 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
                 self.push_new(Node::Global(global))
             }
             op::REDUCE => {
-                let args = self.pop()?;
-                let callable = self.pop()?;
+                let args = self.stack.pop()?;
+                let callable = self.stack.pop()?;
                 self.arena.spend(1)?;
                 let made = globals::reduce(&mut self.arena, callable, args)?;
                 self.push(made)
             }
             op::BUILD => {
-                let state = self.pop()?;
-                let target = self.top()?;
+                let state = self.stack.pop()?;
+                let target = self.stack.top()?;
                 globals::build(&mut self.arena, target, state)
             }
             _ => Err(self.refusal(code)?),
@@ -295,11 +287,12 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
             }
             op::OBJ | op::NEWOBJ | op::NEWOBJ_EX => {
                 let below = match code {
-                    op::OBJ => self.floor(),
-                    op::NEWOBJ => self.stack.len().saturating_sub(2),
-                    _ => self.stack.len().saturating_sub(3),
+                    op::OBJ => Some(0),
+                    op::NEWOBJ => self.stack.above().len().checked_sub(2),
+                    _ => self.stack.above().len().checked_sub(3),
                 };
-                let class = self.stack.get(below).map(|&id| self.arena.node(id).kind());
+                let class = below.and_then(|below| self.stack.above().get(below));
+                let class = class.map(|&id| self.arena.node(id).kind());
                 let class = class.unwrap_or_else(|| "nothing".into());
                 format!(
                     "refuses to make an object of a class ({class}); save its content as plain data"
@@ -322,11 +315,6 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
         Ok(Error::unsupported(what))
     }
 
-    /// The height below which nothing may be taken.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
     fn push(&mut self, id: Id) -> Result<()> {
         self.arena.spend(1)?;
         self.stack.push(id);
@@ -338,69 +326,6 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
         let id = self.arena.add(node);
         self.stack.push(id);
         Ok(())
-    }
-
-    fn top(&self) -> Result<Id> {
-        self.stack[self.floor()..].last().copied().ok_or_else(empty)
-    }
-
-    fn pop(&mut self) -> Result<Id> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
-    }
-
-    /// Everything above the last mark, and the mark.
-    fn pop_mark(&mut self) -> Result<Vec<Id>> {
-        let from = self.marks.pop().ok_or_else(|| Error::malformed("no mark on the stack"))?;
-        Ok(self.stack.split_off(from))
-    }
-
-    fn append(&mut self, items: &[Id]) -> Result<()> {
-        let list = self.top()?;
-        match self.arena.node_mut(list) {
-            Node::List(list) => {
-                list.extend(items);
-                Ok(())
-            }
-            other => Err(Error::malformed(format!("an item is appended to {}", other.kind()))),
-        }
-    }
-
-    fn set_items(&mut self, items: &[Id]) -> Result<()> {
-        let dict = self.top()?;
-        let (pairs, odd) = items.as_chunks::<2>();
-        if !odd.is_empty() || !matches!(self.arena.node(dict), Node::Dict(_)) {
-            let (n, kind) = (items.len(), self.arena.node(dict).kind());
-            return Err(Error::malformed(format!("{n} keys and values are set in {kind}")));
-        }
-        pairs.iter().try_for_each(|&[key, value]| self.arena.insert(dict, key, value))
-    }
-
-    fn add_items(&mut self, items: &[Id]) -> Result<()> {
-        let set = self.top()?;
-        if !matches!(self.arena.node(set), Node::Set(_)) {
-            let kind = self.arena.node(set).kind();
-            return Err(Error::malformed(format!("items are added to {kind}")));
-        }
-        items.iter().try_for_each(|&item| self.arena.insert(set, item, item))
-    }
-
-    fn put(&mut self, key: u32) -> Result<()> {
-        let top = self.top()?;
-        self.memo.insert(key, top);
-        if self.memo.len() <= self.limits.max_memo {
-            return Ok(());
-        }
-        let (what, limit) = ("numbered values", self.limits.max_memo as u64);
-        Err(ErrorKind::Limit { name: "max_memo", what, limit }.into())
-    }
-
-    fn get(&mut self, key: u32) -> Result<()> {
-        match self.memo.get(&key) {
-            Some(&id) => self.push(id),
-            None => Err(Error::malformed(format!("value {key} is used, but never made"))),
-        }
     }
 
     fn line(&mut self, max: usize) -> Result<Vec<u8>> {
@@ -463,6 +388,88 @@ impl<'l, R: Read + Seek> Machine<'l, R> {
     }
 }
 
-fn empty() -> Error {
-    Error::malformed("a value is taken from an empty stack")
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// Decodes opcodes and writes the value out, much as Python would.
+    fn run(program: &[u8]) -> String {
+        let limits = Limits::default();
+        let machine = Machine::new(Cursor::new(program), &limits).unwrap();
+        let decoded = machine.run().unwrap_or_else(|err| panic!("{program:?}: {err}"));
+        show(&decoded.nodes, decoded.root)
+    }
+
+    fn show(nodes: &[Node], id: Id) -> String {
+        let node = &nodes[id as usize];
+        let all = (0..node.n_children()).map(|i| show(nodes, node.child(i).unwrap()));
+        let all = all.collect::<Vec<_>>().join(" ");
+        match node {
+            Node::None => "None".into(),
+            Node::Bool(value) => value.to_string(),
+            Node::Int(value) => value.to_string(),
+            Node::Float(value) => format!("{value:?}"),
+            Node::Str(data) => format!("{:?}", text::lenient(data.inline().unwrap())),
+            Node::Bytes(data) => format!("b{:?}", text::lenient(data.inline().unwrap())),
+            Node::List(_) => format!("[{all}]"),
+            Node::Tuple(_) => format!("({all})"),
+            Node::Dict(_) => format!("{{{all}}}"),
+            Node::Set(_) => format!("<{all}>"),
+            Node::Array(_) | Node::DType(_) | Node::Global(_) => node.kind(),
+        }
+    }
+
+    #[test]
+    fn opcodes_of_numbers() {
+        assert_eq!(run(b"(NI00\nI01\nI-5\nL12L\nF-1.5\nt."), "(None false true -5 12 -1.5)");
+        assert_eq!(run(b"(Finf\nF-inf\nFnan\nt."), "(inf -inf NaN)");
+        assert_eq!(run(b"(J\xfe\xff\xff\xffK\xffM\xff\xff\x88\x89t."), "(-2 255 65535 true false)");
+        assert_eq!(run(b"G\xbf\xf8\0\0\0\0\0\0."), "-1.5");
+        assert_eq!(run(b"(\x8a\0\x8a\x01\xff\x8a\x02\xff\0t."), "(0 -1 255)");
+        assert_eq!(run(b"\x8b\x03\0\0\0\0\0\x80."), "-8388608");
+    }
+
+    #[test]
+    fn opcodes_of_text_and_bytes() {
+        assert_eq!(run(b"(S'a\\x41'\nV\\u00e9\nt."), r#"(b"aA" "é")"#);
+        assert_eq!(run(b"(U\x01aT\x02\0\0\0abt."), r#"(b"a" b"ab")"#);
+        let unicode = b"(X\x02\0\0\0\xc3\xa9\x8c\x01a\x8d\x01\0\0\0\0\0\0\0bt.";
+        assert_eq!(run(unicode), r#"("é" "a" "b")"#);
+        let bytes = b"(B\x01\0\0\0aC\x01b\x8e\x01\0\0\0\0\0\0\0ct.";
+        assert_eq!(run(bytes), r#"(b"a" b"b" b"c")"#);
+        assert_eq!(run(b"\x96\x02\0\0\0\0\0\0\0ab."), r#"b"ab""#);
+    }
+
+    #[test]
+    fn opcodes_of_containers() {
+        assert_eq!(run(b"(K\x01K\x02lK\x03a(K\x04K\x05e."), "[1 2 3 4 5]");
+        let tuples = b"(K\x01\x85K\x01K\x02\x86K\x01K\x02K\x03\x87t.";
+        assert_eq!(run(tuples), "((1) (1 2) (1 2 3))");
+        assert_eq!(run(b"(K\x01K\x02dK\x03K\x04s(K\x05K\x06u."), "{1 2 3 4 5 6}");
+        assert_eq!(run(b"(\x8f(K\x01K\x01\x90(K\x02\x91])}t."), "(<1> <2> [] () {})");
+    }
+
+    #[test]
+    fn opcodes_of_stack_and_memo() {
+        assert_eq!(run(b"(K\x012K\x090(K\x01K\x021t."), "(1 1)");
+        assert_eq!(run(b"(]p5\n0g5\nK\x01ag5\nt."), "([1] [1])");
+        assert_eq!(run(b"(K\x07q\x020h\x02r\0\x01\0\0j\0\x01\0\0t."), "(7 7)");
+        let framed = b"\x80\x04\x95\0\0\0\0\0\0\0\0(K\x07\x94K\x08\x94h\0h\x01t.";
+        assert_eq!(run(framed), "(7 8 7 8)");
+    }
+
+    #[test]
+    fn opcodes_of_known_names() {
+        assert_eq!(run(b"c__builtin__\nset\n((K\x01K\x01ltR."), "<1>");
+        assert_eq!(run(b"\x80\x04\x8c\x08builtins\x8c\x09frozenset\x93]\x85R."), "<>");
+        assert_eq!(run(b"c_codecs\nencode\n(V\xff\nVlatin1\ntR."), r#"b"ÿ""#);
+        assert_eq!(run(b"c__builtin__\nbytearray\n(Va\nVlatin-1\ntR."), r#"b"a""#);
+        let ordered = b"ccollections\nOrderedDict\n((l(lK\x01aK\x02aatR.";
+        assert_eq!(run(ordered), "{1 2}");
+        let default = b"ccollections\ndefaultdict\n(c__builtin__\nlist\ntRK\x01K\x02s.";
+        assert_eq!(run(default), "{1 2}");
+        assert_eq!(run(b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR."), "dtype float32");
+    }
 }

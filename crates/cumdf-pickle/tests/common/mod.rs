@@ -1,7 +1,7 @@
 //! What the integration tests share.
 
 use std::fs;
-use std::io::{Cursor, Read, Seek};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use cumdf_pickle::{Item, Kind, Result};
@@ -75,32 +75,4 @@ pub(crate) fn describe<R: Read + Seek>(item: Item<'_>, reader: &mut R) -> Result
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A reader that counts the bytes taken from it.
-pub(crate) struct Counted {
-    inner: Cursor<Vec<u8>>,
-    /// Bytes read so far.
-    pub(crate) n_read: usize,
-}
-
-impl Counted {
-    /// Starts at zero.
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self { inner: Cursor::new(bytes), n_read: 0 }
-    }
-}
-
-impl Read for Counted {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.n_read += n;
-        Ok(n)
-    }
-}
-
-impl Seek for Counted {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        self.inner.seek(to)
-    }
 }
