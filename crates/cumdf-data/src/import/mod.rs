@@ -3,14 +3,26 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd.
 
+mod align;
+mod chunks;
+mod csd;
+mod folds;
+mod labels;
 mod ledger;
+mod roles;
+mod sequences;
+mod words;
 
 use serde::Serialize;
 
 use crate::Task;
 
 pub use crate::writer::SplitCounts;
+pub use csd::{Kind, Sequence, Track, Values};
+pub use folds::Folds;
 pub use ledger::{Entry, Fate, Ledger};
+pub use roles::Given;
+pub use sequences::{Incomplete, Keep, Sequences, Target};
 
 /// What one import did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
