@@ -3,15 +3,23 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd. `docs/import.md` is the page for users.
 
+mod align;
 mod assemble;
+mod chunks;
+mod csd;
+mod folds;
 mod kind;
 pub mod known;
+mod labels;
 mod ledger;
 mod packs;
+mod roles;
+mod sequences;
 mod source;
 mod summary;
 mod survey;
 mod table;
+mod words;
 
 use std::path::Path;
 
@@ -24,7 +32,11 @@ use source::Source;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
+pub use csd::{Kind as FeatureKind, Sequence, Track, Values};
+pub use folds::Folds;
 pub use ledger::{Entry, Fate, Ledger};
+pub use roles::Given;
+pub use sequences::{Incomplete, Keep, Sequences, Target};
 pub use summary::Summary;
 pub use survey::{Survey, TableSurvey};
 
