@@ -28,20 +28,24 @@
 //! Videos are read one after another by as many threads as there are cores, a few at a time; the
 //! new file is the same, byte for byte, however many there are.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use super::chunks::{Scratch, Times};
 use super::csd::Sequence;
 use super::folds::Folds;
 use super::labels::Annotations;
+use super::source::{Mark, Source, file_name};
 use super::words::{Joined, Joiner};
 use super::{Fate, Ledger, Summary};
+use crate::native::sha256_of;
 use crate::writer::{Shape, Writer};
 use crate::{Modality, Split};
 
@@ -83,7 +87,7 @@ pub struct Sequences {
 }
 
 /// What stays of a segment of more than `T` words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Keep {
     /// Its first `T` words.
     First,
@@ -93,7 +97,7 @@ pub enum Keep {
 }
 
 /// What becomes of samples that lack a modality.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Incomplete {
     /// They stay, and the modality is absent.
     #[default]
@@ -103,7 +107,7 @@ pub enum Incomplete {
 }
 
 /// Which columns of a label file become labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Target {
     /// The one named sentiment, or the only one: a score.
     #[default]
@@ -253,6 +257,7 @@ impl Sequences {
             .collect();
         bar.set_length(videos.len() as u64);
         let mut writer = Writer::create(out, shape)?;
+        writer.note_source(&self.source(&all)?.to_string())?;
         let opened = start.elapsed();
         let mut wrote = Duration::ZERO;
         let times = in_order(
@@ -283,6 +288,22 @@ impl Sequences {
         );
         tracing::debug!(read = times.files.bytes[0], inflated = times.files.bytes[1], "bytes");
         Ok(Summary { name, task, steps: shape.steps, dims: shape.dims, splits, ledger })
+    }
+
+    /// The files by name: the labels with their sum, the others, of gigabytes, with their size.
+    fn source(&self, sequences: &[&Sequence]) -> Result<Source> {
+        let mark = |path: &Path| -> Result<(String, Mark)> {
+            let mark = if path == self.labels {
+                Mark::Sha256(sha256_of(path)?)
+            } else {
+                Mark::Bytes(fs::metadata(path)?.len())
+            };
+            Ok((file_name(path), mark))
+        };
+        let paths = sequences.iter().map(|sequence| sequence.path());
+        let paths = paths.chain(self.folds.iter().map(PathBuf::as_path));
+        let files = paths.map(mark).collect::<Result<_>>()?;
+        Ok(Source { name: String::new(), layout: "CMU-MultimodalSDK sequences", files })
     }
 
     fn threads(&self) -> usize {
@@ -324,14 +345,14 @@ fn add(ledger: &mut Ledger, entry: &super::Entry) {
 
 /// Where the threads' time went.
 #[derive(Debug, Default)]
-struct Spent {
+pub(crate) struct Spent {
     joining: Duration,
     files: Times,
 }
 
 /// Does `work` on every item by several threads, and hands the results over in the items' order.
 /// Item `i` is thread `i % threads`'s, so a thread that is ahead waits for the others.
-fn in_order<I: Sync, R: Send>(
+pub(crate) fn in_order<I: Sync, R: Send>(
     threads: usize,
     items: &[I],
     work: impl Fn(&mut Scratch, &I) -> Result<R> + Sync,
