@@ -12,7 +12,7 @@ const MOST_PACKED: u64 = 1100;
 const FREE_BYTES: u64 = 1 << 30;
 
 /// Bytes of the longest string that is read or written.
-const LONGEST_TEXT: usize = 1024;
+pub(crate) const LONGEST_TEXT: usize = 1024;
 
 /// A group of a file, its absolute path, and the file's size, for messages and plausibility.
 pub(crate) struct Node {
