@@ -76,7 +76,7 @@ pub struct Sequences {
     /// What the samples' labels are to be.
     pub target: Target,
     /// Lowest and highest score; by default [-3, 3] for CMU-MOSI and CMU-MOSEI, otherwise the
-    /// first of [-1, 1], [-3, 3] and [1, 5] that holds all scores.
+    /// first of [-1, 1], [-3, 3], [1, 5] and [0, 5] that holds all scores.
     pub range: Option<[i64; 2]>,
     /// Threads that read and join; by default as many as there are cores.
     pub threads: Option<usize>,
