@@ -26,6 +26,8 @@ use hdf5::{Dataset, Datatype, Group, H5Type};
 const MOST_PACKED: u64 = 1100;
 /// Never-written arrays (all zeros) take no space in a file, up to this many bytes.
 const FREE_BYTES: u64 = 1 << 28;
+/// Features of one row; the largest known sets have some thousands.
+const MOST_COLUMNS: usize = 1 << 15;
 /// Bytes of an array in one piece that are read at a time.
 const BAND_BYTES: usize = 1 << 16;
 /// Bytes of the longest string, and of the largest heap, that is read.
@@ -314,6 +316,10 @@ impl Table {
             bytes.is_some_and(|bytes| bytes <= most),
             "claims shape {axes:?}, more than a file of {} bytes can hold: it is damaged",
             source.len
+        );
+        ensure!(
+            cols <= MOST_COLUMNS,
+            "has {cols} features a row, at most {MOST_COLUMNS} make sense: it is damaged"
         );
         let store = match pieces(data, [rows, cols], item, source)? {
             Some(store) => store,
