@@ -306,6 +306,7 @@ impl Table {
         let [rows, cols] = match axes[..] {
             [rows, cols] => [rows, cols],
             [rows] if item.is_text() => [rows, 1],
+            [cols] => [1, cols], // the SDK reads these as one row
             [] if item.is_text() => [1, 1],
             _ => bail!("has shape {axes:?}, expected two axes"),
         };
@@ -497,7 +498,8 @@ fn pieces(data: &Dataset, axes: [usize; 2], item: Item, source: &Source) -> Resu
             };
             let shape = match create.chunk().as_deref() {
                 Some([rows, cols]) => [*rows, *cols],
-                Some([rows]) => [*rows, 1],
+                Some([rows]) if item.is_text() => [*rows, 1],
+                Some([cols]) => [1, *cols],
                 _ => return Ok(None),
             };
             let raw = shape[0].checked_mul(shape[1]).and_then(|n| n.checked_mul(width));
@@ -508,7 +510,12 @@ fn pieces(data: &Dataset, axes: [usize; 2], item: Item, source: &Source) -> Resu
             let mut pieces = Vec::new();
             let mut plain = true; // no chunk skipped a filter
             let visited = data.chunks_visit(|chunk| {
-                let at = [chunk.offset[0] as usize, chunk.offset.get(1).map_or(0, |c| *c as usize)];
+                let at = match *chunk.offset {
+                    [row, col] => [row as usize, col as usize],
+                    [row] if item.is_text() => [row as usize, 0],
+                    [col] => [0, col as usize],
+                    _ => [usize::MAX; 2],
+                };
                 pieces.push(Piece { at, address: chunk.addr, bytes: chunk.size });
                 plain &= chunk.filter_mask == 0;
                 i32::from(pieces.len() > grid) // a damaged index may lead in circles
@@ -644,6 +651,13 @@ mod tests {
             let b: Vec<f64> = theirs.numbers(&source, &mut scratch).unwrap();
             assert_eq!(a, b, "{name}");
         }
+        let row: Vec<f32> = (0..10).map(|value| value as f32).collect();
+        plain().with_data(&arr1(&row)).chunk(4).deflate(1).create("row").unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let table = Table::open(&file, "row", &source).unwrap();
+        assert_eq!((table.rows, table.cols, table.is_left_to_library()), (1, 10, false));
+        assert_eq!(table.numbers::<f32>(&source, &mut scratch).unwrap(), row);
         assert!(scratch.times.bytes[1] > 0, "nothing was inflated here");
     }
 
