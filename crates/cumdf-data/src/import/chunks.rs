@@ -26,6 +26,8 @@ use hdf5::{Dataset, Datatype, Group, H5Type};
 const MOST_PACKED: u64 = 1100;
 /// Never-written arrays (all zeros) take no space in a file, up to this many bytes.
 const FREE_BYTES: u64 = 1 << 28;
+/// Features of one row; the largest known sets have some thousands.
+const MOST_COLUMNS: usize = 1 << 15;
 /// Bytes of an array in one piece that are read at a time.
 const BAND_BYTES: usize = 1 << 16;
 /// Bytes of the longest string, and of the largest heap, that is read.
@@ -304,6 +306,7 @@ impl Table {
         let [rows, cols] = match axes[..] {
             [rows, cols] => [rows, cols],
             [rows] if item.is_text() => [rows, 1],
+            [cols] => [1, cols], // the SDK reads these as one row
             [] if item.is_text() => [1, 1],
             _ => bail!("has shape {axes:?}, expected two axes"),
         };
@@ -314,6 +317,10 @@ impl Table {
             bytes.is_some_and(|bytes| bytes <= most),
             "claims shape {axes:?}, more than a file of {} bytes can hold: it is damaged",
             source.len
+        );
+        ensure!(
+            cols <= MOST_COLUMNS,
+            "has {cols} features a row, at most {MOST_COLUMNS} make sense: it is damaged"
         );
         let store = match pieces(data, [rows, cols], item, source)? {
             Some(store) => store,
@@ -491,7 +498,8 @@ fn pieces(data: &Dataset, axes: [usize; 2], item: Item, source: &Source) -> Resu
             };
             let shape = match create.chunk().as_deref() {
                 Some([rows, cols]) => [*rows, *cols],
-                Some([rows]) => [*rows, 1],
+                Some([rows]) if item.is_text() => [*rows, 1],
+                Some([cols]) => [1, *cols],
                 _ => return Ok(None),
             };
             let raw = shape[0].checked_mul(shape[1]).and_then(|n| n.checked_mul(width));
@@ -502,7 +510,12 @@ fn pieces(data: &Dataset, axes: [usize; 2], item: Item, source: &Source) -> Resu
             let mut pieces = Vec::new();
             let mut plain = true; // no chunk skipped a filter
             let visited = data.chunks_visit(|chunk| {
-                let at = [chunk.offset[0] as usize, chunk.offset.get(1).map_or(0, |c| *c as usize)];
+                let at = match *chunk.offset {
+                    [row, col] => [row as usize, col as usize],
+                    [row] if item.is_text() => [row as usize, 0],
+                    [col] => [0, col as usize],
+                    _ => [usize::MAX; 2],
+                };
                 pieces.push(Piece { at, address: chunk.addr, bytes: chunk.size });
                 plain &= chunk.filter_mask == 0;
                 i32::from(pieces.len() > grid) // a damaged index may lead in circles
@@ -581,4 +594,138 @@ fn object(heap: &[u8], index: u64) -> Option<&[u8]> {
 /// A little-endian number of up to 8 bytes.
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use hdf5::types::{FixedAscii, VarLenUnicode};
+    use ndarray::{Array2, arr1};
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng, SeedableRng};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn file(user_block: u64) -> (TempDir, std::path::PathBuf, hdf5::File) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("x.csd");
+        let builder = hdf5::FileBuilder::new().with_fcpl(|p| p.userblock(user_block)).create(&path);
+        (folder, path, builder.unwrap())
+    }
+
+    fn noise(rows: usize, cols: usize) -> Array2<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        Array2::from_shape_fn((rows, cols), |_| f64::from(rng.next_u32() as i32) / 1024.0)
+    }
+
+    #[test]
+    fn chunks_read_here_equal_what_the_library_reads() {
+        let (_folder, path, file) = file(0);
+        let wide = noise(37, 11);
+        let narrow = wide.mapv(|value| value as f32);
+        let plain = || file.new_dataset_builder();
+        plain().with_data(&wide).create("contiguous").unwrap();
+        plain().with_data(&narrow).chunk((8, 4)).create("chunked").unwrap();
+        plain().with_data(&narrow).chunk((8, 4)).deflate(9).create("deflated").unwrap();
+        plain().with_data(&wide).chunk((37, 11)).shuffle().create("shuffled").unwrap();
+        plain().with_data(&wide).chunk((5, 11)).shuffle().deflate(1).create("both").unwrap();
+        plain().with_data(&narrow).chunk((1, 3)).deflate(4).create("rows").unwrap();
+        let left = ["summed", "whole", "compact", "empty", "partly"];
+        plain().with_data(&narrow).chunk((8, 4)).fletcher32().create("summed").unwrap();
+        plain().with_data(&narrow.mapv(|v| v as i32)).create("whole").unwrap();
+        plain().with_data(&narrow).layout(Layout::Compact).create("compact").unwrap();
+        plain().empty::<f32>().shape((3, 2)).create("empty").unwrap();
+        let partly = plain().empty::<f32>().shape((8, 4)).chunk((2, 2)).create("partly").unwrap();
+        partly.write_slice(&Array2::<f32>::ones((2, 2)), ndarray::s![2..4, 2..4]).unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let mut scratch = Scratch::new();
+        for name in file.member_names().unwrap() {
+            let ours = Table::open(&file, &name, &source).unwrap();
+            let theirs = Table::by_library(&file, &name, &source).unwrap();
+            assert_eq!(ours.is_left_to_library(), left.contains(&name.as_str()), "{name}");
+            let a: Vec<f32> = ours.numbers(&source, &mut scratch).unwrap();
+            let b: Vec<f32> = theirs.numbers(&source, &mut scratch).unwrap();
+            assert_eq!(a, b, "{name}");
+            let a: Vec<f64> = ours.numbers(&source, &mut scratch).unwrap();
+            let b: Vec<f64> = theirs.numbers(&source, &mut scratch).unwrap();
+            assert_eq!(a, b, "{name}");
+        }
+        let row: Vec<f32> = (0..10).map(|value| value as f32).collect();
+        plain().with_data(&arr1(&row)).chunk(4).deflate(1).create("row").unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let table = Table::open(&file, "row", &source).unwrap();
+        assert_eq!((table.rows, table.cols, table.is_left_to_library()), (1, 10, false));
+        assert_eq!(table.numbers::<f32>(&source, &mut scratch).unwrap(), row);
+        assert!(scratch.times.bytes[1] > 0, "nothing was inflated here");
+    }
+
+    #[test]
+    fn only_wanted_chunks_are_read() {
+        let (_folder, path, file) = file(0);
+        let data = noise(40, 4);
+        file.new_dataset_builder().with_data(&data).chunk((10, 4)).deflate(1).create("x").unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let table = Table::open(&file, "x", &source).unwrap();
+        let mut rows = Vec::new();
+        let wanted = |rows: Range<usize>| rows.contains(&12);
+        let scratch = &mut Scratch::new();
+        table.visit(&source, scratch, wanted, |row, _, _: &[f32]| rows.push(row)).unwrap();
+        assert_eq!(rows, (10..20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn strings_of_any_kind_are_read() {
+        let (_folder, path, file) = file(0);
+        let texts = ["", "a", "größer", "sp"];
+        let long: Vec<VarLenUnicode> = texts.iter().map(|t| t.parse().unwrap()).collect();
+        let fixed: Vec<_> =
+            ["", "a", "bc", "sp"].map(|t| FixedAscii::<32>::from_ascii(t).unwrap()).to_vec();
+        file.new_dataset_builder().with_data(&arr1(&long)).create("long").unwrap();
+        file.new_dataset_builder()
+            .with_data(&arr1(&long))
+            .chunk(3)
+            .deflate(1)
+            .create("packed")
+            .unwrap();
+        let column = Array2::from_shape_vec((4, 1), fixed).unwrap();
+        file.new_dataset_builder().with_data(&column).create("fixed").unwrap();
+        file.new_dataset_builder().with_data(&column).chunk((3, 1)).deflate(1).create("f").unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let mut scratch = Scratch::new();
+        let mut read =
+            |name| Table::open(&file, name, &source).unwrap().texts(&source, &mut scratch);
+        assert_eq!(read("long").unwrap(), texts);
+        assert_eq!(read("packed").unwrap(), texts);
+        assert_eq!(read("fixed").unwrap(), ["", "a", "bc", "sp"]);
+        assert_eq!(read("f").unwrap(), ["", "a", "bc", "sp"]);
+    }
+
+    #[test]
+    fn a_file_behind_a_user_block_is_left_to_the_library() {
+        let (_folder, path, file) = file(1024);
+        let data = noise(9, 2);
+        file.new_dataset_builder().with_data(&data).chunk((4, 2)).deflate(1).create("x").unwrap();
+        file.flush().unwrap();
+        let source = Source::open(&path, &file).unwrap();
+        let table = Table::open(&file, "x", &source).unwrap();
+        assert!(table.is_left_to_library());
+        let values: Vec<f64> = table.numbers(&source, &mut Scratch::new()).unwrap();
+        assert_eq!(values, data.into_raw_vec_and_offset().0);
+    }
+
+    #[test]
+    fn a_heap_that_leads_nowhere_ends() {
+        let mut heap = vec![0; 64];
+        heap[16] = 2; // object 2 of length 0, then free space
+        assert_eq!(object(&heap, 1), None);
+        assert_eq!(object(&heap, 2), Some(&[][..]));
+        heap[24..32].fill(0xff);
+        assert_eq!(object(&heap, 2), None);
+        assert_eq!(object(&heap, 1), None);
+        assert_eq!(object(&[], 1), None);
+    }
 }

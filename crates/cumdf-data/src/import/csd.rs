@@ -102,7 +102,9 @@ impl Sequence {
             videos.entry(video).or_default().push(entry);
         }
         let (mut metadata, mut unread) = (BTreeMap::new(), Vec::new());
-        if let Ok(group) = file.group(&format!("{root_name}/metadata")) {
+        let about = format!("{root_name}/metadata");
+        if file.link_exists(&about) {
+            let group = file.group(&about).with_context(|| format!("/{about} is no group"))?;
             let mut scratch = Scratch::new();
             for key in listed(&group)? {
                 match text_of(&group, &key, &source, &mut scratch) {

@@ -16,7 +16,7 @@ use crate::writer::Label;
 /// Columns of CMU-MOSEI's `All Labels`, for a file that does not name its own.
 const MOSEI: [&str; 7] = ["sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"];
 /// Ranges of scores that data sets use, in the order in which they are tried.
-const RANGES: [[i64; 2]; 3] = [[-1, 1], [-3, 3], [1, 5]];
+const RANGES: [[i64; 2]; 4] = [[-1, 1], [-3, 3], [1, 5], [0, 5]];
 
 /// One labelled stretch of a video.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,9 @@ impl Annotations {
         ledger: &mut Ledger,
     ) -> Result<Self> {
         let at = || labels.path().display().to_string();
-        let width = labels.kind()?.with_context(|| format!("{}: is empty", at()))?.dim;
+        let kind = labels.kind()?.with_context(|| format!("{}: is empty", at()))?;
+        ensure!(kind.dtype != "string", "{}: holds strings, expected the labels' numbers", at());
+        let width = kind.dim;
         let columns = columns(&names(labels, width), width, target).with_context(at)?;
         let mut all = HashMap::new();
         let mut scratch = Scratch::new();

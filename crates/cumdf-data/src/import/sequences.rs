@@ -6,7 +6,7 @@
 //! `align` to the labels.
 //!
 //! 1. Intervals overlap when they share more than 1e-5 seconds. Words and segments shorter than
-//!    that are dropped, and frames as short belong to nothing.
+//!    that are dropped, and frames as short, or that end before they start, belong to nothing.
 //! 2. A word's audio is the plain mean of all audio frames that overlap it, however long each is;
 //!    so is its vision.
 //! 3. A segment's steps are all words that overlap it, in order of their starts. A word at a border
@@ -22,8 +22,10 @@
 //! - a segment none of whose words has a frame of a modality is kept, and that modality absent. The
 //!   SDK's `unify` drops it, as [`Incomplete::Drop`] does;
 //! - silence (`sp`) is dropped where a file of words says which it is, as published packs do;
-//! - segments are cut to `steps` words: the last ones stay, as in the packs of MulT (Tsai et al.,
-//!   ACL 2019), or the first ones.
+//! - a word is in a segment with all its modalities or not at all. The SDK asks anew for each, by
+//!   the time that its frames cover, so that at a segment's border it may have fewer steps;
+//! - segments are cut to `steps` words: the last ones stay, as by the SDK's `get_tensors` and in the
+//!   packs of MulT (Tsai et al., ACL 2019), or the first ones.
 //!
 //! Videos are read one after another by as many threads as there are cores, a few at a time; the
 //! new file is the same, byte for byte, however many there are.
@@ -80,7 +82,7 @@ pub struct Sequences {
     /// What the samples' labels are to be.
     pub target: Target,
     /// Lowest and highest score; by default [-3, 3] for CMU-MOSI and CMU-MOSEI, otherwise the
-    /// first of [-1, 1], [-3, 3] and [1, 5] that holds all scores.
+    /// first of [-1, 1], [-3, 3], [1, 5] and [0, 5] that holds all scores.
     pub range: Option<[i64; 2]>,
     /// Threads that read and join; by default as many as there are cores.
     pub threads: Option<usize>,
@@ -182,6 +184,7 @@ impl Sequences {
     /// files do not answer, or `out` cannot be written. Then nothing is left at `out`.
     pub fn import(&self, out: &Path, bar: &ProgressBar) -> Result<Summary> {
         let start = Instant::now();
+        self.check_out(out)?;
         let mut ledger = Ledger::default();
         let folds = Folds::open(&self.folds)?;
         for video in &folds.repeated {
@@ -306,6 +309,16 @@ impl Sequences {
         Ok(Source { name: String::new(), layout: "CMU-MultimodalSDK sequences", files })
     }
 
+    /// Refuses to write over what is read.
+    fn check_out(&self, out: &Path) -> Result<()> {
+        let Ok(out) = out.canonicalize() else { return Ok(()) };
+        let options = [&self.audio, &self.vision, &self.words].into_iter().flatten();
+        let mut all = [&self.language, &self.labels].into_iter().chain(options).chain(&self.folds);
+        let source = all.find(|path| path.canonicalize().is_ok_and(|path| path == out));
+        ensure!(source.is_none(), "{}: is read by this import, write elsewhere", out.display());
+        Ok(())
+    }
+
     fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(cores).max(1)
@@ -399,4 +412,60 @@ pub(crate) fn in_order<I: Sync, R: Send>(
         }
         outcome.map(|()| spent)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_from_any_number_of_threads() {
+        let items: Vec<u64> = (0..50).collect();
+        for threads in [1, 2, 3, 80] {
+            let mut taken = Vec::new();
+            let work = |_: &mut Scratch, item: &u64| {
+                std::thread::sleep(Duration::from_micros(item * 7919 % 300));
+                Ok(item * 2)
+            };
+            let take = |item: &u64, result| {
+                taken.push((*item, result));
+                Ok(())
+            };
+            in_order(threads, &items, work, take).unwrap();
+            assert!(taken.iter().map(|(item, _)| item).eq(&items), "{threads} threads");
+            assert!(taken.iter().all(|(item, result)| *result == item * 2), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn the_first_error_in_order_ends_the_work() {
+        let items: Vec<u64> = (0..1000).collect();
+        let work = |_: &mut Scratch, item: &u64| {
+            if *item >= 20 { bail!("item {item}") } else { Ok(*item) }
+        };
+        for threads in [1, 4] {
+            let mut taken = 0;
+            let take = |_: &u64, _| {
+                taken += 1;
+                Ok(())
+            };
+            let error = in_order(threads, &items, work, take).unwrap_err();
+            assert_eq!((error.to_string().as_str(), taken), ("item 20", 20), "{threads} threads");
+            let full = in_order(threads, &items, work, |_, _: u64| bail!("disk is full"));
+            assert_eq!(full.unwrap_err().to_string(), "disk is full");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a broken promise")]
+    fn a_panic_of_a_thread_is_passed_on() {
+        let work = |_: &mut Scratch, item: &u64| {
+            assert!(*item != 7, "a broken promise");
+            Ok(())
+        };
+        let items: Vec<u64> = (0..50).collect();
+        let _ = in_order(3, &items, work, |_, ()| Ok(()));
+    }
 }
