@@ -7,6 +7,7 @@ mod assemble;
 mod kind;
 pub mod known;
 mod ledger;
+mod npy;
 mod packs;
 mod source;
 mod summary;
