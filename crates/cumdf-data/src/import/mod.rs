@@ -3,10 +3,12 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd. `docs/import.md` is the page for users.
 
+mod arrays;
 mod assemble;
 mod kind;
 pub mod known;
 mod ledger;
+mod manifest;
 mod npy;
 mod packs;
 mod source;
@@ -20,6 +22,7 @@ use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
 use kind::Kind;
+use manifest::Manifest;
 use packs::Pack;
 use source::Source;
 
@@ -45,6 +48,7 @@ pub struct Options {
 pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -> Result<Summary> {
     match Kind::of(source)? {
         Kind::Pickle => Pack::open(source)?.import(&options.pack, out, bar),
+        Kind::Manifest => Manifest::load(source)?.import(&options.pack, out, bar),
         _ => bail!("not yet"),
     }
 }
