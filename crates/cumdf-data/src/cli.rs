@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use cumdf_data::import::{self, Options, PackOptions, SharedIds};
+use cumdf_data::import::{
+    self, CsdOptions, Given, Incomplete, Keep, Options, PackOptions, SharedIds, Target,
+};
 use cumdf_data::{Modality, ModalitySet, inspect, synthetic};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -68,6 +70,9 @@ Example:
     },
 }
 
+const CSD: &str = "CMU-MultimodalSDK";
+const PACK: &str = "Pickles and arrays";
+
 /// What `import` is told.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -75,6 +80,9 @@ Examples:
   cumdf-data import aligned_50.pkl --out data/mosi.h5 --name CMU-MOSI
   cumdf-data import unaligned_50.pkl --out data/mosi.h5 --pool audio,vision
   cumdf-data import iemocap_data.pkl --out data/iemocap.h5
+  cumdf-data import cmumosi/ --folds cmu_mosi_std_folds.py --out data/mosi.h5
+  cumdf-data import cmumosei/ --audio cmumosei/CMU_MOSEI_COVAREP.csd --target emotion \\
+      --out data/mosei-emotion.h5
   cumdf-data import mine.toml --out data/mine.h5
 
 What a pickle holds is never executed. The summary says what was found, dropped and filled; the
@@ -101,26 +109,76 @@ struct ImportArgs {
 
     /// Modalities to average over time into one vector an utterance, for unaligned packs.
     #[arg(long, value_name = "MODALITY", value_delimiter = ',', value_parser = parse_modality)]
-    #[arg(help_heading = "Pickles and arrays")]
+    #[arg(help_heading = PACK)]
     pool: Vec<Modality>,
     /// What to do when an id stands in two splits.
     #[arg(long, value_name = "HOW", default_value = "refuse")]
-    #[arg(help_heading = "Pickles and arrays")]
+    #[arg(help_heading = PACK)]
     shared_ids: SharedIds,
     /// Which number of a label of several is the score, from 0.
-    #[arg(long, value_name = "COLUMN", help_heading = "Pickles and arrays")]
+    #[arg(long, value_name = "COLUMN", help_heading = PACK)]
     label_column: Option<usize>,
+
+    /// Which videos belong to which split: CMU-MultimodalSDK's *_std_folds.py (parsed, never run),
+    /// or JSON with train, valid and test; found in the folder when absent.
+    #[arg(long, value_name = "FILE", value_delimiter = ',', help_heading = CSD)]
+    folds: Vec<PathBuf>,
+    /// The sequence of word vectors; like those below, found in the folder when absent.
+    #[arg(long, value_name = "FILE", help_heading = CSD)]
+    language: Option<PathBuf>,
+    /// The sequence of audio features.
+    #[arg(long, value_name = "FILE", help_heading = CSD)]
+    audio: Option<PathBuf>,
+    /// The sequence of vision features.
+    #[arg(long, value_name = "FILE", help_heading = CSD)]
+    vision: Option<PathBuf>,
+    /// The sequence of labels.
+    #[arg(long, value_name = "FILE", help_heading = CSD)]
+    labels: Option<PathBuf>,
+    /// The sequence of the words themselves, which tells silence.
+    #[arg(long, value_name = "FILE", help_heading = CSD)]
+    words: Option<PathBuf>,
+    /// Words a sample; 50 for CMU-MOSI, 20 for CMU-MOSEI and IEMOCAP when absent.
+    #[arg(long, value_name = "T", help_heading = CSD)]
+    steps: Option<usize>,
+    /// Which words stay of a segment of more.
+    #[arg(long, value_name = "WHICH", default_value = "last", help_heading = CSD)]
+    keep: Keep,
+    /// Keep silence (sp) as words.
+    #[arg(long, help_heading = CSD)]
+    silence: bool,
+    /// What becomes of a sample that lacks a modality.
+    #[arg(long, value_name = "HOW", default_value = "keep", help_heading = CSD)]
+    incomplete: Incomplete,
+    /// Which columns of the labels to take.
+    #[arg(long, value_name = "WHICH", default_value = "sentiment", help_heading = CSD)]
+    target: Target,
 }
 
 impl ImportArgs {
     fn options(&self) -> Options {
         Options {
+            name: self.name.clone(),
+            range: self.range,
             pack: PackOptions {
-                name: self.name.clone(),
-                range: self.range,
                 pool: ModalitySet::of(self.pool.iter().copied()),
                 shared_ids: self.shared_ids,
                 label_column: self.label_column,
+            },
+            csd: CsdOptions {
+                given: Given {
+                    language: self.language.clone(),
+                    audio: self.audio.clone(),
+                    vision: self.vision.clone(),
+                    labels: self.labels.clone(),
+                    words: self.words.clone(),
+                    folds: self.folds.clone(),
+                },
+                steps: self.steps,
+                keep: self.keep,
+                silence: self.silence,
+                incomplete: self.incomplete,
+                target: self.target,
             },
         }
     }

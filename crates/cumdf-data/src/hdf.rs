@@ -19,7 +19,7 @@ const NAMES_TOLD: usize = 12;
 const MEMBERS_SEEN: usize = 1000;
 
 /// Bytes of the longest string that is read or written.
-const LONGEST_TEXT: usize = 1024;
+pub(crate) const LONGEST_TEXT: usize = 1024;
 
 /// A group of a file, its absolute path, and the file's size, for messages and plausibility.
 pub(crate) struct Node {

@@ -116,9 +116,10 @@ impl Writer {
         part.push(sample)
     }
 
-    /// Notes in the file what it was made from.
+    /// Notes in the file what it was made from; the end of a very long source is left out.
     pub(crate) fn note_source(&self, source: &str) -> Result<()> {
-        hdf::put_text_attribute(&self.file, "source", source)
+        let end = source.floor_char_boundary(hdf::LONGEST_TEXT);
+        hdf::put_text_attribute(&self.file, "source", &source[..end])
     }
 
     /// Ends the file and puts it in its place.

@@ -93,6 +93,9 @@ impl<'a> Array<'a> {
     /// - `reader`: the file that was decoded
     /// - `rows`: of the first axis; `0..array.n_rows()` is all
     ///
+    /// Rows of an array in C order are read alone. One in another order is gone through from end
+    /// to end each time, so take many of its rows at once.
+    ///
     /// Fails where `rows` are not there, and where elements are no numbers. Wider numbers are
     /// rounded.
     pub fn read_f32<R: Read + Seek>(&self, reader: &mut R, rows: Range<usize>) -> Result<Vec<f32>> {

@@ -113,16 +113,13 @@ pub(crate) fn not_utf8() -> Error {
     )
 }
 
-/// Every so many bytes of the decoded text, its place in the file is kept.
-const STEP: u64 = 16 << 10;
-
-/// Bytes of the file looked at in one go.
-const PIECE: usize = 64 << 10;
+/// Bytes of the file looked at in one go, and between two entries of an index.
+const PIECE: usize = 16 << 10;
 
 /// UTF-8 in the file that stands for Latin-1 bytes: one or two bytes in the file for each.
 ///
-/// The first read goes through all of it once and keeps an offset for every 16 KiB, so that the
-/// next ones can start near where they want to.
+/// The first read goes through all of it once and keeps where pieces of 16 KiB start, so that
+/// the next ones can begin near what they want.
 #[derive(Debug)]
 pub(crate) struct Latin1 {
     span: Span,
@@ -132,9 +129,16 @@ pub(crate) struct Latin1 {
 /// Where to enter a [`Latin1`].
 #[derive(Debug)]
 struct Index {
+    /// Decoded bytes in all.
     len: u64,
-    /// Offset into the span of decoded byte `i * STEP`.
-    starts: Vec<u64>,
+    pieces: Vec<Piece>,
+}
+
+/// The start of a character: its offset into the span, and the decoded bytes before it.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    at: u64,
+    n_before: u64,
 }
 
 impl Latin1 {
@@ -150,18 +154,18 @@ impl Latin1 {
             let found = index.len;
             return Err(Error::malformed(format!("a payload of {found} bytes, not {len}")));
         }
-        let Some(&entry) = index.starts.get((start / STEP) as usize) else {
-            return Ok(()); // nothing is wanted from the very end
+        let n_before = index.pieces.partition_point(|piece| piece.n_before <= start);
+        let Some(&entry) = n_before.checked_sub(1).and_then(|i| index.pieces.get(i)) else {
+            return Ok(()); // an empty payload
         };
-        let mut skip = start % STEP;
+        let mut skip = (start - entry.n_before) as usize; // not beyond the entry's piece
         let mut n_done = 0;
-        self.decode(reader, entry, |_, byte| {
-            if skip > 0 {
-                skip -= 1;
-            } else if n_done < out.len() {
-                out[n_done] = byte;
-                n_done += 1;
-            }
+        self.decode(reader, entry, |_, bytes| {
+            let wanted = &bytes[skip.min(bytes.len())..];
+            let n = wanted.len().min(out.len() - n_done);
+            out[n_done..n_done + n].copy_from_slice(&wanted[..n]);
+            skip -= skip.min(bytes.len());
+            n_done += n;
             n_done < out.len()
         })
     }
@@ -170,54 +174,39 @@ impl Latin1 {
         if let Some(index) = self.index.get() {
             return Ok(index);
         }
-        let mut index = Index { len: 0, starts: Vec::new() };
-        self.decode(reader, 0, |at, _| {
-            if index.len.is_multiple_of(STEP) {
-                index.starts.push(at);
-            }
-            index.len += 1;
+        let mut index = Index { len: 0, pieces: Vec::new() };
+        self.decode(reader, Piece { at: 0, n_before: 0 }, |piece, bytes| {
+            index.pieces.push(piece);
+            index.len += bytes.len() as u64;
             true
         })?;
         Ok(self.index.get_or_init(|| index))
     }
 
-    /// Hands over one byte after another with its offset into the span, until told to stop.
+    /// Hands over one decoded piece after another, until told to stop.
     fn decode<R: Read + Seek>(
         &self,
         reader: &mut R,
-        entry: u64,
-        mut take: impl FnMut(u64, u8) -> bool,
+        mut piece: Piece,
+        mut take: impl FnMut(Piece, &[u8]) -> bool,
     ) -> Result<()> {
-        reader.seek(SeekFrom::Start(self.span.offset + entry))?;
-        let mut left = self.span.len - entry;
-        let mut at = entry;
-        let mut lead = None; // the first byte of a pair, which may end a piece
-        let mut piece = vec![0; PIECE];
-        while left > 0 {
-            let piece = &mut piece[..left.min(PIECE as u64) as usize];
-            reader.read_exact(piece)?;
-            left -= piece.len() as u64;
-            for &byte in &*piece {
-                let go_on = match (lead.take(), byte) {
-                    (None, 0..0x80) => take(at, byte),
-                    (None, 0xc2 | 0xc3) => {
-                        lead = Some(byte);
-                        true
-                    }
-                    (Some(lead), 0x80..0xc0) => take(at - 1, (lead << 6) | (byte & 0x3f)),
-                    _ => {
-                        return Err(Error::malformed(
-                            "bytes written as text hold a character above 255",
-                        ));
-                    }
-                };
-                if !go_on {
-                    return Ok(());
-                }
-                at += 1;
+        reader.seek(SeekFrom::Start(self.span.offset + piece.at))?;
+        let mut encoded = vec![0; PIECE];
+        let mut decoded = vec![0; PIECE];
+        let mut lead = 0; // the first byte of a character that the last piece cut in two, or 0
+        let mut at = piece.at;
+        while at < self.span.len {
+            let n = (self.span.len - at).min(PIECE as u64) as usize;
+            reader.read_exact(&mut encoded[..n])?;
+            at += n as u64;
+            let n = text::from_utf8_latin1(&encoded[..n], &mut lead, &mut decoded)?;
+            if !take(piece, &decoded[..n]) {
+                return Ok(());
             }
+            let n_before = piece.n_before + n as u64;
+            piece = Piece { at: at - u64::from(lead != 0), n_before };
         }
-        if lead.is_some() { Err(not_utf8()) } else { Ok(()) }
+        if lead == 0 { Ok(()) } else { Err(not_utf8()) }
     }
 }
 

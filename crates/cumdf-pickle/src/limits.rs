@@ -3,7 +3,8 @@
 /// Bounds on what a decode may use.
 ///
 /// Memory is bounded by these, time by these and the length of the file. The defaults let every
-/// public data set through that we know of and keep a hostile file below about 1.5 GB.
+/// public data set through that we know of and keep a hostile file below about 1.5 GB: eight
+/// million empty dicts take 1.1 GB, most other values less than half of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Values that the pickle may make, counting each time that one is used again.

@@ -15,10 +15,30 @@ pub(crate) fn lenient(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The Latin-1 bytes of `text`, the inverse of how Python 3 writes bytes in protocols 0 to 2.
 pub(crate) fn to_latin1(text: &str) -> Result<Vec<u8>> {
-    text.chars()
-        .map(u8::try_from)
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::malformed("bytes written as text hold a character above 255"))
+    text.chars().map(u8::try_from).collect::<std::result::Result<_, _>>().map_err(|_| above_255())
+}
+
+fn above_255() -> Error {
+    Error::malformed("bytes written as text hold a character above 255")
+}
+
+/// Decodes a piece of UTF-8 to Latin-1 bytes at the start of `out`, and says how many.
+///
+/// `lead` is the first half of a character that the last piece ended with, or 0. There are no
+/// branches in the loop, since payloads are as good as random to the branch predictor.
+pub(crate) fn from_utf8_latin1(piece: &[u8], lead: &mut u8, out: &mut [u8]) -> Result<usize> {
+    let out = &mut out[..piece.len()]; // a byte gives at most one
+    let (mut n, mut bad) = (0, false);
+    for &byte in piece {
+        let is_lead = byte >= 0xc0;
+        let is_second = byte & 0xc0 == 0x80;
+        bad |= is_second != (*lead != 0);
+        bad |= is_lead & (byte & 0xfe != 0xc2);
+        out[n] = if is_second { (*lead << 6) | (byte & 0x3f) } else { byte };
+        n += usize::from(!is_lead);
+        *lead = if is_lead { byte } else { 0 };
+    }
+    if bad { Err(above_255()) } else { Ok(n) }
 }
 
 /// A number in a line of text.

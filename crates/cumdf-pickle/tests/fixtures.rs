@@ -156,3 +156,46 @@ fn a_missing_key_is_reported_beside_those_that_are_there() {
     assert_eq!(err, r#"no key "label" in a dict of 2; it starts with ["labels", "ids"]"#);
     assert_eq!(format!("{pickle:?}"), "pickle of protocol 2: dict of 2");
 }
+
+/// `_frombuffer` of a cube of doubles, 0 to 196607 in the order of the memory, with its axes
+/// permuted; the content is bytes, or the text that Python 3 writes for them in protocol 2.
+fn cube(axes: [u8; 3], as_text: bool) -> Vec<u8> {
+    let content: Vec<u8> = (0..32 * 64 * 96).flat_map(|i| f64::from(i).to_le_bytes()).collect();
+    let mut file = b"\x80\x05cnumpy._core.numeric\n_frombuffer\n(".to_vec();
+    if as_text {
+        let text: String = content.into_iter().map(char::from).collect();
+        file.extend(b"c_codecs\nencode\nX");
+        file.extend((text.len() as u32).to_le_bytes());
+        file.extend([text.as_bytes(), b"X\x06\0\0\0latin1\x86R"].concat());
+    } else {
+        file.extend(b"B");
+        file.extend((content.len() as u32).to_le_bytes());
+        file.extend(content);
+    }
+    file.extend(b"cnumpy\ndtype\n(U\x02f8I0\nI1\ntRK\x20K\x40K\x60\x87U\x01K");
+    file.extend([b'K', axes[0], b'K', axes[1], b'K', axes[2], 0x87, b't', b'R', b'.']);
+    file
+}
+
+#[test]
+fn arrays_beyond_one_read_are_right_in_every_order_of_the_axes() {
+    let (memory, strides) = ([32usize, 64, 96], [64 * 96, 96, 1]);
+    for axes in [[0u8, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let [a, b, c] = axes.map(usize::from);
+        for as_text in [false, true] {
+            let mut reader = Cursor::new(cube(axes, as_text));
+            let pickle = load(&mut reader, &Limits::default()).expect("it decodes");
+            let array = pickle.root().array().expect("it is an array");
+            assert_eq!(array.shape, [memory[a], memory[b], memory[c]]);
+            for rows in [0..memory[a], 3..memory[a] - 5] {
+                let values = array.read_f64(&mut reader, rows.clone()).expect("rows are there");
+                let place = |i, j, k| i * strides[a] + j * strides[b] + k * strides[c];
+                let row =
+                    |i| (0..memory[b]).flat_map(move |j| (0..memory[c]).map(move |k| (i, j, k)));
+                let expected: Vec<f64> =
+                    rows.flat_map(row).map(|(i, j, k)| place(i, j, k) as f64).collect();
+                assert!(values == expected, "axes {axes:?}, as text: {as_text}");
+            }
+        }
+    }
+}

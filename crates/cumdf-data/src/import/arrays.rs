@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
 use crate::hdf::{Node, Rows};
-use crate::import::assemble::{self, PackOptions, RawTask};
+use crate::import::assemble::{self, RawTask};
 use crate::import::kind::Kind;
 use crate::import::manifest::{Entry, Length, Manifest, Place};
 use crate::import::npy::{Npy, Npz};
 use crate::import::source::{Mark, Source};
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Ledger, Summary};
+use crate::import::{Ledger, Options, Summary};
 use crate::{Modality, Split};
 
 /// Names of arrays told where the one that was asked for is not there.
@@ -24,7 +24,7 @@ impl Manifest {
     /// Writes the arrays as the native file `out`.
     pub(crate) fn import(
         &self,
-        options: &PackOptions,
+        options: &Options,
         out: &Path,
         bar: &ProgressBar,
     ) -> Result<Summary> {

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Fate, Ledger, Source, Summary};
+use crate::import::{Fate, Ledger, Options, Source, Summary};
 use crate::writer::{Label, Sample, Shape, Writer};
 use crate::{Modality, ModalitySet, Split, Task};
 
@@ -27,10 +27,6 @@ const RANGES: [[i64; 2]; 3] = [[-1, 1], [-3, 3], [1, 5]];
 /// What a user can say about a pack or about arrays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackOptions {
-    /// Name of the new data set; what the source is called when absent.
-    pub name: Option<String>,
-    /// Lowest and highest score; the narrowest range in use that holds all scores when absent.
-    pub range: Option<[i64; 2]>,
     /// Modalities to average over time into one vector per utterance.
     pub pool: ModalitySet,
     /// What to do about an id that stands in two splits.
@@ -61,21 +57,21 @@ pub(crate) fn write(
     source: &Source,
     task: &RawTask,
     mut parts: [Part<'_>; 3],
-    options: &PackOptions,
+    options: &Options,
     out: &Path,
     mut ledger: Ledger,
     bar: &ProgressBar,
 ) -> Result<Summary> {
-    let task = settle(task, options, &parts)?;
-    let shape = shape_of(&parts, options.pool)?;
-    let mut ids = name_all(&parts, options.shared_ids, &mut ledger)?;
+    let task = settle(task, options.range, &parts)?;
+    let shape = shape_of(&parts, options.pack.pool)?;
+    let mut ids = name_all(&parts, options.pack.shared_ids, &mut ledger)?;
     bar.set_length(parts.iter().map(|part| part.labels.len() as u64).sum());
     let mut writer = Writer::create(out, shape)?;
     writer.note_source(&source.to_string())?;
     for split in Split::ALL {
         let part = &mut parts[split.index()];
         let ids = std::mem::take(&mut ids[split.index()]);
-        Copier { split, task: &task, shape, pool: options.pool, ledger: &mut ledger }
+        Copier { split, task: &task, shape, pool: options.pack.pool, ledger: &mut ledger }
             .copy(part, ids, &mut writer, bar)
             .with_context(|| split.to_string())?;
     }
@@ -95,10 +91,10 @@ pub(crate) fn not_finite(modality: Modality) -> String {
 }
 
 /// The task with its range, which all labels fit.
-fn settle(task: &RawTask, options: &PackOptions, parts: &[Part<'_>; 3]) -> Result<Task> {
+fn settle(task: &RawTask, asked: Option<[i64; 2]>, parts: &[Part<'_>; 3]) -> Result<Task> {
     let range = match task {
         RawTask::Emotion { classes } => return Ok(Task::Emotion { classes: classes.clone() }),
-        RawTask::Sentiment { range } => options.range.or(*range),
+        RawTask::Sentiment { range } => asked.or(*range),
     };
     let scores = parts.iter().flat_map(|part| match &part.labels {
         RawLabels::Scores(scores) => scores.as_slice(),
@@ -445,7 +441,7 @@ mod tests {
         }
     }
 
-    fn run(parts: [Part<'_>; 3], options: &PackOptions) -> Result<(Summary, Dataset)> {
+    fn run(parts: [Part<'_>; 3], options: &Options) -> Result<(Summary, Dataset)> {
         let folder = tempfile::TempDir::new()?;
         let out = folder.path().join("new.h5");
         let task = RawTask::Sentiment { range: None };
@@ -454,6 +450,10 @@ mod tests {
             write(&source, &task, parts, options, &out, Ledger::default(), &ProgressBar::hidden());
         assert_eq!(out.exists(), summary.is_ok(), "a file stands there after a failure");
         Ok((summary?, Dataset::open(out)?))
+    }
+
+    fn about(pack: PackOptions) -> Options {
+        Options { pack, ..Default::default() }
     }
 
     fn parts() -> [Part<'static>; 3] {
@@ -466,7 +466,7 @@ mod tests {
 
     #[test]
     fn padding_in_front_is_moved_behind() {
-        let (summary, data) = run(parts(), &PackOptions::default()).unwrap();
+        let (summary, data) = run(parts(), &Options::default()).unwrap();
         assert_eq!(data.task, Task::Sentiment { lo: -3, hi: 3 });
         assert_eq!(data.train.lengths, [3, 2]);
         let language = [0., 1., 0., 2., 3., 4., 0., 0., 5., 6., 7., 8., 0., 0., 0., 0.];
@@ -490,7 +490,7 @@ mod tests {
         for part in &mut parts {
             part.lengths[0] = Some(vec![4, 3]);
         }
-        let (summary, data) = run(parts, &PackOptions::default()).unwrap();
+        let (summary, data) = run(parts, &Options::default()).unwrap();
         assert_eq!(data.train.lengths, [4, 3]);
         assert_eq!(floats(&data, 0)[..4], [0.0, 0.0, 0.0, 1.0]);
         let moved = "samples padded in front, moved to step 0";
@@ -507,11 +507,11 @@ mod tests {
             }
             parts
         };
-        let error = run(unaligned(), &PackOptions::default()).unwrap_err().to_string();
+        let error = run(unaligned(), &Options::default()).unwrap_err().to_string();
         assert!(error.contains("(language 4, audio 3)") && error.contains("--pool"), "{error}");
         let pool = ModalitySet::of([Modality::Audio]);
         let (summary, data) =
-            run(unaligned(), &PackOptions { pool, ..Default::default() }).unwrap();
+            run(unaligned(), &about(PackOptions { pool, ..Default::default() })).unwrap();
         assert_eq!(summary.steps, [4, 1, 1]);
         assert_eq!(floats(&data, 1), [2.0, 4.0], "zeros inside the length count");
     }
@@ -523,7 +523,7 @@ mod tests {
         parts[1].features = [table(&[2, 1], &[0., 1.]), None, None];
         parts[0].features = [table(&[2, 1], &[1., 1.]), None, None];
         parts[2].features = [table(&[2, 1], &[1., NAN]), None, None];
-        let (summary, data) = run(parts, &PackOptions::default()).unwrap();
+        let (summary, data) = run(parts, &Options::default()).unwrap();
         assert_eq!(data.train.labels, Labels::Scores(vec![1.0]));
         let counts = summary.splits.map(|s| s.samples);
         assert_eq!(counts, [1, 1, 1]);
@@ -541,10 +541,10 @@ mod tests {
             parts[1].ids = Some(vec!["b".to_owned(), "b".to_owned()]);
             parts
         };
-        let error = run(leaky(), &PackOptions::default()).unwrap_err().to_string();
+        let error = run(leaky(), &Options::default()).unwrap_err().to_string();
         assert!(error.contains("`a1` in train and test"), "{error}");
         let options = PackOptions { shared_ids: SharedIds::Drop, ..Default::default() };
-        let (_, data) = run(leaky(), &options).unwrap();
+        let (_, data) = run(leaky(), &about(options)).unwrap();
         assert_eq!(data.train.ids, ["a2"]);
         assert_eq!(data.valid.ids, ["b", "b#2"]);
         assert_eq!(data.test.ids, ["a1", "c2"]);
@@ -554,11 +554,11 @@ mod tests {
     fn shapes_that_disagree_are_named() {
         let mut parts = parts();
         parts[2].features[0] = table(&[2, 4, 1], &[1.0; 8]);
-        let error = run(parts, &PackOptions::default()).unwrap_err().to_string();
+        let error = run(parts, &Options::default()).unwrap_err().to_string();
         assert_eq!(error, "test: language has 4 steps of 1 features, in train it has 4 of 2");
         let mut parts = ["a", "b", "c"].map(part);
         parts[1].features[2] = table(&[3, 2], &[1.0; 6]);
-        let error = run(parts, &PackOptions::default()).unwrap_err().to_string();
+        let error = run(parts, &Options::default()).unwrap_err().to_string();
         assert_eq!(error, "valid: vision has 3 rows, the labels have 2");
     }
 
@@ -569,7 +569,7 @@ mod tests {
             parts[0].labels = RawLabels::Scores(scores.to_vec());
             parts[1].labels = RawLabels::Scores(vec![1.0, 1.0]);
             parts[2].labels = RawLabels::Scores(vec![1.0, 1.0]);
-            let options = PackOptions { range, ..Default::default() };
+            let options = Options { range, ..Default::default() };
             run(parts, &options).map(|(summary, _)| summary.task)
         };
         assert_eq!(task(&[-0.8, 1.0], None).unwrap(), Task::Sentiment { lo: -1, hi: 1 });

@@ -3,18 +3,27 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd. `docs/import.md` is the page for users.
 
+mod align;
 mod arrays;
 mod assemble;
+mod chunks;
+mod csd;
+mod folds;
 mod kind;
 pub mod known;
+mod labels;
 mod ledger;
 mod manifest;
 mod npy;
 mod packs;
+mod roles;
+mod sequence_survey;
+mod sequences;
 mod source;
 mod summary;
 mod survey;
 mod table;
+mod words;
 
 use std::path::Path;
 
@@ -28,15 +37,42 @@ use source::Source;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
+pub use csd::{Kind as FeatureKind, Sequence, Track, Values};
+pub use folds::Folds;
 pub use ledger::{Entry, Fate, Ledger};
+pub use roles::Given;
+pub use sequences::{Incomplete, Keep, Sequences, Target};
 pub use summary::Summary;
 pub use survey::{Survey, TableSurvey};
 
 /// What a user can say about a source.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// About packs and arrays.
+    /// Name of the new data set; the source's own when absent.
+    pub name: Option<String>,
+    /// Lowest and highest score; the narrowest range in use that holds all when absent.
+    pub range: Option<[i64; 2]>,
+    /// About pickles and arrays.
     pub pack: PackOptions,
+    /// About `.csd` files.
+    pub csd: CsdOptions,
+}
+
+/// What a user can say about `.csd` files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CsdOptions {
+    /// Files to take rather than those that the folder would give.
+    pub given: Given,
+    /// Words a sample, `T`; what is usual for the data set when absent.
+    pub steps: Option<usize>,
+    /// What stays of a segment of more words.
+    pub keep: Keep,
+    /// Whether silence stays.
+    pub silence: bool,
+    /// What becomes of samples that lack a modality.
+    pub incomplete: Incomplete,
+    /// What the labels are to be.
+    pub target: Target,
 }
 
 /// Turns the data set at `source` into the native file `out`, which appears whole or not at all.
@@ -46,9 +82,39 @@ pub struct Options {
 /// When the source is of no kind that can be read, breaks the rules of its layout or those of the
 /// native one, or when `out` cannot be written; the message names the place.
 pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -> Result<Summary> {
-    match Kind::of(source)? {
-        Kind::Pickle => Pack::open(source)?.import(&options.pack, out, bar),
-        Kind::Manifest => Manifest::load(source)?.import(&options.pack, out, bar),
+    let kind = Kind::of(source)?;
+    let of_no_use = |what: &str| {
+        let source = source.display();
+        bail!("{source}: options about {what} were given, which are of no use for this source")
+    };
+    if kind == Kind::Folder {
+        if options.pack != PackOptions::default() {
+            return of_no_use("pickles and arrays");
+        }
+    } else if options.csd != CsdOptions::default() {
+        return of_no_use(".csd files");
+    }
+    match kind {
+        Kind::Folder => {
+            let CsdOptions { given, steps, keep, silence, incomplete, target } = &options.csd;
+            Sequences {
+                name: options.name.clone(),
+                range: options.range,
+                steps: *steps,
+                keep: *keep,
+                silence: *silence,
+                incomplete: *incomplete,
+                target: *target,
+                ..Sequences::in_folder(source, given)?
+            }
+            .import(out, bar)
+        }
+        Kind::Pickle => Pack::open(source)?.import(options, out, bar),
+        Kind::Hdf5 if Sequence::open(source).is_ok() => bail!(
+            "{}: is one sequence of a data set; give the folder that holds its .csd files",
+            source.display()
+        ),
+        Kind::Manifest => Manifest::load(source)?.import(options, out, bar),
         _ => bail!("not yet"),
     }
 }
@@ -60,6 +126,7 @@ pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -
 pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
     match Kind::of(path)? {
         Kind::Pickle => Pack::open(path)?.survey(bar).map(Some),
+        Kind::Hdf5 if Sequence::open(path).is_ok() => sequence_survey::survey(path, bar).map(Some),
         Kind::Hdf5 => Ok(None),
         _ => bail!("not yet"),
     }

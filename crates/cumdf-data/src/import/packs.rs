@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 
 use crate::import::assemble::{self, PackOptions, RawTask};
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Fate, Ledger, Source, Summary, Survey};
+use crate::import::{Fate, Ledger, Options, Source, Summary, Survey};
 use crate::{Modality, Split};
 
 /// The emotions of MulT's IEMOCAP, in the order of its labels.
@@ -100,7 +100,7 @@ impl Pack {
     /// Writes the pack as the native file `out`.
     pub(crate) fn import(
         &self,
-        options: &PackOptions,
+        options: &Options,
         out: &Path,
         bar: &ProgressBar,
     ) -> Result<Summary> {
@@ -119,7 +119,7 @@ impl Pack {
         }
         self.note_unused(&mut ledger);
         let write = || -> Result<Summary> {
-            let (task, parts) = (self.task(options)?, self.parts(options)?);
+            let (task, parts) = (self.task(&options.pack)?, self.parts(&options.pack)?);
             assemble::write(&source, &task, parts, options, out, ledger, bar)
         };
         write().with_context(|| self.path.display().to_string())

@@ -36,7 +36,7 @@ pub struct Survey {
 }
 
 /// One array of numbers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TableSurvey {
     /// Where it is, for example `train/audio`.
     pub name: String,
@@ -88,8 +88,7 @@ impl Survey {
         let n = shape.first().copied().unwrap_or(0);
         let row: usize = shape.iter().skip(1).product();
         let block = (BLOCK_BYTES / (4 * row).max(1)).max(1);
-        let mut survey =
-            TableSurvey { name, dtype: table.dtype(), shape, nan: 0, infinite: 0, range: None };
+        let mut survey = TableSurvey { name, dtype: table.dtype(), shape, ..Default::default() };
         for start in (0..n).step_by(block) {
             let end = n.min(start + block);
             survey.count(&table.rows(start..end)?);
@@ -194,11 +193,23 @@ impl TableSurvey {
             } else if value.is_infinite() {
                 self.infinite += 1;
             } else {
-                let value = f64::from(*value);
-                let [low, high] = self.range.unwrap_or([value; 2]);
-                self.range = Some([low.min(value), high.max(value)]);
+                self.widen([f64::from(*value); 2]);
             }
         }
+    }
+
+    /// Adds what other values of the same table show.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.nan += other.nan;
+        self.infinite += other.infinite;
+        if let Some(range) = other.range {
+            self.widen(range);
+        }
+    }
+
+    fn widen(&mut self, [low, high]: [f64; 2]) {
+        let [lowest, highest] = self.range.unwrap_or([low, high]);
+        self.range = Some([lowest.min(low), highest.max(high)]);
     }
 
     fn cells(&self) -> [String; 7] {

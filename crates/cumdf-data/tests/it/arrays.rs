@@ -55,11 +55,11 @@ fn scores_and_streams() {
          id = 'DIR/SPLIT-names.txt'",
     );
     assert_eq!(data.task, Task::Sentiment { lo: -3, hi: 3 });
-    assert_eq!((data.steps, data.dims), ([4; 3], [3, 2, 2]));
+    assert_eq!((data.steps, data.dims), (4, [3, 2, 2]));
     assert_eq!(summary.ledger.count_of(Fate::Found, "samples"), 10);
     let source = data.source.as_deref().unwrap();
     assert!(source.starts_with("manifest of arrays, mine.toml (sha256 "), "{source}");
-    assert!(source.contains("11 files of arrays ("), "{source}");
+    assert!(source.contains("14 files of arrays ("), "{source}");
     for split in Split::ALL {
         let (samples, n) = (data.split(split), COUNTS[split.index()]);
         assert_eq!(samples.ids, (0..n).map(|i| format!("{split}_{i}")).collect::<Vec<_>>());
@@ -81,7 +81,7 @@ fn classes_and_utterances() {
         "audio = { file = 'DIR/all.h5', array = 'SPLIT/utterance' }
          label = { file = 'DIR/all.h5', array = 'SPLIT/class' }",
     );
-    assert_eq!(data.steps, [1; 3]);
+    assert_eq!(data.steps, 1);
     assert_eq!(data.test.ids, ["test0", "test1", "test2"]);
     assert_eq!(data.test.present, vec!["a".parse::<ModalitySet>().unwrap(); 3]);
     assert_eq!(floats(&data.test.features[1]), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

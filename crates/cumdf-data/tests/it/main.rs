@@ -7,6 +7,8 @@ mod cli;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod csd;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod native;
