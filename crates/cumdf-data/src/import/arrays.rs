@@ -14,9 +14,11 @@ use crate::import::manifest::{Entry, Length, Manifest, Place};
 use crate::import::npy::{Npy, Npz};
 use crate::import::source::{Mark, Source};
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Ledger, Options, Summary};
+use crate::import::{Ledger, Options, Summary, Survey};
 use crate::{Modality, Split};
 
+/// What the layout is called in the new file.
+const LAYOUT: &str = "manifest of arrays";
 /// Names of arrays told where the one that was asked for is not there.
 const NAMES_TOLD: usize = 12;
 
@@ -29,12 +31,31 @@ impl Manifest {
         bar: &ProgressBar,
     ) -> Result<Summary> {
         let parts = self.parts()?;
-        let mut source = Source::of_file(&self.name, "manifest of arrays", &self.path, bar)?;
+        let mut source = Source::of_file(&self.name, LAYOUT, &self.path, bar)?;
         let files = self.files();
         let bytes = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
         source.files.push((format!("{} files of arrays", files.len()), Mark::Bytes(bytes)));
         assemble::write(&source, &self.task, parts, options, out, Ledger::default(), bar)
             .with_context(|| self.path.display().to_string())
+    }
+
+    /// Tells what the arrays hold.
+    pub(crate) fn survey(&self, bar: &ProgressBar) -> Result<Survey> {
+        let mut parts = self.parts()?;
+        let mut survey = Survey::start(&self.path, LAYOUT, bar)?;
+        for (split, part) in Split::ALL.into_iter().zip(&mut parts) {
+            for (modality, table) in Modality::ALL.into_iter().zip(&mut part.features) {
+                let Some(table) = table else { continue };
+                survey
+                    .add(format!("{split}/{modality}"), table.as_mut(), bar)
+                    .with_context(|| format!("{}: {split}.{modality}", self.path.display()))?;
+            }
+        }
+        survey.note_ids(parts.each_ref().map(|part| part.ids.as_deref()));
+        let [train, ..] = &parts;
+        let shapes = train.features.each_ref().map(|table| Some(table.as_ref()?.shape()));
+        survey.remark(parts.each_ref().map(|part| part.labels.len()), shapes);
+        Ok(survey)
     }
 
     /// Opens every array and reads labels, lengths and names; features stay in their files.

@@ -127,6 +127,7 @@ pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
     match Kind::of(path)? {
         Kind::Pickle => Pack::open(path)?.survey(bar).map(Some),
         Kind::Hdf5 if Sequence::open(path).is_ok() => sequence_survey::survey(path, bar).map(Some),
+        Kind::Manifest => Manifest::load(path)?.survey(bar).map(Some),
         Kind::Hdf5 => Ok(None),
         _ => bail!("not yet"),
     }

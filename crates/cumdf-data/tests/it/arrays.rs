@@ -104,3 +104,20 @@ fn the_command_names_manifest_key_and_file() {
     assert!(errors.contains("has no array \"train_audoi\"; it holds train_audio,"), "{errors}");
     assert!(!out.exists());
 }
+
+#[test]
+fn a_survey_tells_shapes_types_and_names() {
+    let (_folder, path) = manifest(
+        "task = 'sentiment'",
+        "audio = { file = 'DIR/audio.npz', array = 'SPLIT_audio' }
+         vision = { file = 'DIR/all.h5', array = 'SPLIT/vision' }
+         label = 'DIR/SPLIT-label.npy'",
+    );
+    let survey = import::survey(&path, &ProgressBar::hidden()).unwrap().expect("not native");
+    let tables: Vec<_> =
+        survey.tables.iter().map(|t| (t.name.as_str(), t.dtype.as_str(), &t.shape[..])).collect();
+    assert_eq!(tables.len(), 6);
+    assert_eq!(tables[0], ("train/audio", "float32", &[5, 4, 2][..]));
+    assert_eq!(tables[5], ("test/vision", "float16", &[3, 4, 2][..]));
+    assert!(survey.remarks.iter().any(|remark| remark.starts_with("5 + 2 + 3 = 10 samples")));
+}
