@@ -1,15 +1,22 @@
 //! Typed reads and writes on top of the HDF5 library: whatever number or string type a file holds
 //! comes out as f32, f64 or `String`, and a file that lies about its sizes is refused.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, bail, ensure};
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, Group, H5Type, Location};
-use ndarray::{ArrayView, IxDyn, aview0};
+use ndarray::{ArrayView, IxDyn, aview0, s};
 
 /// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
-const MOST_PACKED: u64 = 1100;
+pub(crate) const MOST_PACKED: u64 = 1100;
 /// Never-written data sets (all zeros) take no space in a file, up to this many bytes.
 const FREE_BYTES: u64 = 1 << 30;
+
+/// Names told of a file that lacks the one that was asked for.
+const NAMES_TOLD: usize = 12;
+/// Members looked at for them: links may lead round in circles.
+const MEMBERS_SEEN: usize = 1000;
 
 /// Bytes of the longest string that is read or written.
 pub(crate) const LONGEST_TEXT: usize = 1024;
@@ -19,6 +26,36 @@ pub(crate) struct Node {
     pub(crate) group: Group,
     path: String,
     file_bytes: u64,
+}
+
+/// Numbers of one data set of one to three axes, read by rows of the first.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    data: hdf5::Dataset,
+    path: String,
+    /// Element type, as numpy names it.
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Rows {
+    /// These rows in C order.
+    pub(crate) fn read<T: H5Type>(&self, rows: Range<usize>) -> Result<Vec<T>> {
+        let held = self.shape[0];
+        ensure!(
+            rows.start <= rows.end && rows.end <= held,
+            "{} has {held} rows, not {rows:?}",
+            self.path
+        );
+        let data = &self.data;
+        let values = match self.shape.len() {
+            1 => data.read_slice::<T, _, IxDyn>(s![rows]),
+            2 => data.read_slice(s![rows, ..]),
+            _ => data.read_slice(s![rows, .., ..]),
+        };
+        let unreadable = || format!("{} cannot be read, the file may be damaged", self.path);
+        Ok(values.with_context(unreadable)?.into_raw_vec_and_offset().0)
+    }
 }
 
 /// Numbers of one data set in C order.
@@ -64,6 +101,50 @@ impl Node {
         ensure!(rank.contains(&shape.len()), "{path} has shape {shape:?}, expected {ranks} axes");
         let values = self.values(&data, &path)?;
         Ok(Numbers { shape, values })
+    }
+
+    /// A data set of one to three axes, any number type, to be read by rows.
+    pub(crate) fn rows(&self, name: &str) -> Result<Rows> {
+        let path = self.path_of(name);
+        let data = self.dataset(name)?;
+        let shape = data.shape();
+        ensure!(
+            (1..=3).contains(&shape.len()) && !shape.contains(&0),
+            "{path} has shape {shape:?}, expected one to three axes, none of them empty"
+        );
+        let dtype = data.dtype().with_context(|| format!("{path} has no readable type"))?;
+        ensure!(dtype.conv_to::<f64>().is_some(), "{path} does not hold numbers");
+        self.check_size(&data, size_of::<f32>(), &path)?;
+        let dtype = dtype.to_descriptor().map_or("float16".to_owned(), |dtype| dtype.to_string());
+        Ok(Rows { data, path, dtype, shape })
+    }
+
+    /// Whether a data set holds strings, not numbers.
+    pub(crate) fn holds_text(&self, name: &str) -> Result<bool> {
+        let dtype = self.dataset(name)?.dtype()?;
+        Ok(dtype.conv_to::<f64>().is_none())
+    }
+
+    /// Paths of the data sets in this group and in groups inside it, or of the first few.
+    pub(crate) fn data_sets(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut groups = vec![(self.group.clone(), self.path.clone())];
+        let mut seen = 0;
+        while let Some((group, at)) = groups.pop() {
+            for name in group.member_names().unwrap_or_default() {
+                let path = format!("{at}/{name}");
+                seen += 1;
+                if found.len() == NAMES_TOLD || seen > MEMBERS_SEEN {
+                    return found;
+                }
+                if group.dataset(&name).is_ok() {
+                    found.push(path);
+                } else if let Ok(inner) = group.group(&name) {
+                    groups.push((inner, path));
+                }
+            }
+        }
+        found
     }
 
     /// A one-dimensional data set of strings.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::element;
 use crate::error::{Error, Result};
 
 /// What an element is.
@@ -36,7 +37,10 @@ pub struct DType {
 
 impl DType {
     /// Reads `f4`, `b1`, `U12`, with or without a byte order before it.
-    pub(crate) fn parse(code: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it is of a kind that [`Kind`] does not list.
+    pub fn parse(code: &str) -> Result<Self> {
         let bad = || {
             let shown: String = code.escape_debug().take(40).collect();
             Error::unsupported(format!(
@@ -65,6 +69,35 @@ impl DType {
             _ => return Err(bad()),
         };
         Self { kind, size, big_endian: false }.with_order(order)
+    }
+
+    /// The numbers that lie one after another in `bytes`, as many as `out` has room for.
+    ///
+    /// # Errors
+    /// When elements of this type are no numbers.
+    pub fn read_f32(self, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+        element::numbers(self, bytes, out)
+    }
+
+    /// As [`Self::read_f32`], exact except for integers above 2^53.
+    ///
+    /// # Errors
+    /// When elements of this type are no numbers.
+    pub fn read_f64(self, bytes: &[u8], out: &mut [f64]) -> Result<()> {
+        element::numbers(self, bytes, out)
+    }
+
+    /// One element as a text, without what fills it up; integers in decimal digits.
+    ///
+    /// # Errors
+    /// When it is no text, no integer and no float, or a text that is no unicode.
+    pub fn read_text(self, bytes: &[u8]) -> Result<String> {
+        match self.kind {
+            Kind::Bytes | Kind::Text => Ok(element::text(self, bytes)?.into_owned()),
+            Kind::Int | Kind::Uint => Ok(element::int(self, bytes).to_string()),
+            Kind::Float => Ok(element::float(self, bytes).to_string()),
+            Kind::Bool | Kind::Object => Err(Error::read(format!("{self} elements are no texts"))),
+        }
     }
 
     /// This type in the byte order `order`, one of `<`, `>`, `|` and `=`.
@@ -112,6 +145,16 @@ mod tests {
             assert_eq!(DType::parse(code).unwrap().to_string(), shown);
         }
         assert!(DType::parse(">i2").unwrap().big_endian);
+    }
+
+    #[test]
+    fn elements_are_read_as_texts() {
+        let text = |code: &str, bytes: &[u8]| DType::parse(code).unwrap().read_text(bytes).unwrap();
+        assert_eq!(text("S4", b"ab\0\0"), "ab");
+        assert_eq!(text(">i2", &[0xff, 0xfe]), "-2");
+        assert_eq!(text("u8", &u64::MAX.to_le_bytes()), u64::MAX.to_string());
+        assert_eq!(text("f8", &2f64.to_le_bytes()), "2");
+        assert!(DType::parse("b1").unwrap().read_text(&[1]).is_err());
     }
 
     #[test]

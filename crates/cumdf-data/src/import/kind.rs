@@ -33,7 +33,8 @@ impl Kind {
         Self::sniff(path).with_context(|| path.display().to_string())
     }
 
-    fn sniff(path: &Path) -> Result<Self> {
+    /// As [`Kind::of`], without the path in the message.
+    pub(crate) fn sniff(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).context("cannot be opened")?;
         if metadata.is_dir() {
             return Ok(Self::Folder);

@@ -4,6 +4,7 @@
 //! what it dropped, filled or thought odd. `docs/import.md` is the page for users.
 
 mod align;
+mod arrays;
 mod assemble;
 mod chunks;
 mod csd;
@@ -12,6 +13,8 @@ mod kind;
 pub mod known;
 mod labels;
 mod ledger;
+mod manifest;
+mod npy;
 mod packs;
 mod roles;
 mod sequence_survey;
@@ -28,6 +31,7 @@ use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
 use kind::Kind;
+use manifest::Manifest;
 use packs::Pack;
 use source::Source;
 
@@ -110,6 +114,7 @@ pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -
             "{}: is one sequence of a data set; give the folder that holds its .csd files",
             source.display()
         ),
+        Kind::Manifest => Manifest::load(source)?.import(options, out, bar),
         _ => bail!("not yet"),
     }
 }
@@ -122,6 +127,7 @@ pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
     match Kind::of(path)? {
         Kind::Pickle => Pack::open(path)?.survey(bar).map(Some),
         Kind::Hdf5 if Sequence::open(path).is_ok() => sequence_survey::survey(path, bar).map(Some),
+        Kind::Manifest => Manifest::load(path)?.survey(bar).map(Some),
         Kind::Hdf5 => Ok(None),
         _ => bail!("not yet"),
     }

@@ -5,11 +5,16 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-/// Numbers of a foreign file, read by rows of the first axis.
+/// Numbers of a foreign file, read by rows of the first axis: a source of any size is never held
+/// whole.
 pub(crate) trait Table: Debug {
+    /// `float32`, as numpy names it.
     fn dtype(&self) -> String;
+    /// Sizes of the axes, at least one.
     fn shape(&self) -> &[usize];
+    /// These rows in C order. Fails where they are not there.
     fn rows(&mut self, rows: Range<usize>) -> Result<Vec<f32>>;
+    /// As [`Table::rows`], for labels and times.
     fn rows_f64(&mut self, rows: Range<usize>) -> Result<Vec<f64>>;
 }
 
