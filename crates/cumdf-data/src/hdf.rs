@@ -13,9 +13,7 @@ pub(crate) const MOST_PACKED: u64 = 1100;
 /// Never-written data sets (all zeros) take no space in a file, up to this many bytes.
 const FREE_BYTES: u64 = 1 << 30;
 
-/// Names told of a file that lacks the one that was asked for.
-const NAMES_TOLD: usize = 12;
-/// Members looked at for them: links may lead round in circles.
+/// Members looked at for a list of data sets: links may lead round in circles.
 const MEMBERS_SEEN: usize = 1000;
 
 /// Bytes of the longest string that is read or written.
@@ -125,8 +123,8 @@ impl Node {
         Ok(dtype.conv_to::<f64>().is_none())
     }
 
-    /// Paths of the data sets in this group and in groups inside it, or of the first few.
-    pub(crate) fn data_sets(&self) -> Vec<String> {
+    /// Paths of the first `most` data sets in this group and in groups inside it.
+    pub(crate) fn data_sets(&self, most: usize) -> Vec<String> {
         let mut found = Vec::new();
         let mut groups = vec![(self.group.clone(), self.path.clone())];
         let mut seen = 0;
@@ -134,7 +132,7 @@ impl Node {
             for name in group.member_names().unwrap_or_default() {
                 let path = format!("{at}/{name}");
                 seen += 1;
-                if found.len() == NAMES_TOLD || seen > MEMBERS_SEEN {
+                if found.len() == most || seen > MEMBERS_SEEN {
                     return found;
                 }
                 if group.dataset(&name).is_ok() {

@@ -12,13 +12,15 @@ use crate::import::assemble::{self, RawTask};
 use crate::import::kind::Kind;
 use crate::import::manifest::{Entry, Length, Manifest, Place};
 use crate::import::npy::{Npy, Npz};
-use crate::import::source::{Mark, Source};
+use crate::import::source::{Mark, Source, file_name};
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Ledger, Options, Summary, Survey};
+use crate::import::{Fate, Ledger, Options, Summary, Survey};
 use crate::{Modality, Split};
 
 /// What the layout is called in the new file.
 const LAYOUT: &str = "manifest of arrays";
+/// Arrays of one file that a survey reads.
+const MOST_TOLD: usize = 1000;
 /// Names of arrays told where the one that was asked for is not there.
 const NAMES_TOLD: usize = 12;
 
@@ -72,6 +74,33 @@ impl Manifest {
         };
         Ok([part(Split::Train)?, part(Split::Valid)?, part(Split::Test)?])
     }
+}
+
+/// Tells what a file of loose arrays holds, `.npy`, `.npz` or HDF5.
+pub(crate) fn survey(path: &Path, kind: Kind, bar: &ProgressBar) -> Result<Survey> {
+    let mut survey = Survey::start(path, "loose arrays", bar)?;
+    let file = Place { file: path.to_owned(), array: None };
+    let names = match kind {
+        Kind::Npz => Npz::open(path)?.names().into_iter().map(Some).collect(),
+        Kind::Hdf5 => Array::root_of(path)?.data_sets(MOST_TOLD).into_iter().map(Some).collect(),
+        _ => vec![None],
+    };
+    for array in names {
+        let name = array.clone().unwrap_or_else(|| file_name(path));
+        let opened = Array::open(Path::new(""), &Place { array, ..file.clone() });
+        match opened.and_then(Array::table) {
+            Ok(mut table) => {
+                bar.inc_length(table.shape().iter().product::<usize>() as u64);
+                survey.add(name, table.as_mut(), bar)?;
+            }
+            Err(error) => {
+                let what = "arrays that hold no numbers";
+                survey.ledger.one(Fate::Found, what, format!("{name} {error}"));
+            }
+        }
+    }
+    survey.remarks.push("To import arrays, name them in a manifest: docs/import.md.".to_owned());
+    Ok(survey)
 }
 
 /// The arrays of one split, which have equally many rows.
@@ -284,19 +313,16 @@ impl Array {
                 Ok(Self::Npy(archive.array(name)?))
             }
             Kind::Hdf5 => {
-                hdf5::silence_errors(true);
-                let bytes = fs::metadata(&path).context("cannot be opened")?.len();
-                let file = hdf5::File::open(&path).context("is no readable HDF5 file")?;
-                let root = Node::root(&file, bytes)?;
+                let root = Self::root_of(&path)?;
                 let name = match &place.array {
                     Some(name) => name.clone(),
-                    None => only(&root.data_sets())?.to_owned(),
+                    None => only(&root.data_sets(NAMES_TOLD + 1))?.to_owned(),
                 };
                 let name = name.trim_start_matches('/').to_owned();
                 ensure!(
                     root.group.dataset(&name).is_ok(),
                     "has no data set \"/{name}\"{}",
-                    told(&root.data_sets())
+                    told(&root.data_sets(NAMES_TOLD + 1))
                 );
                 Ok(Self::Hdf5(root, name))
             }
@@ -305,6 +331,12 @@ impl Array {
             }
             Kind::Folder | Kind::Manifest => bail!("is no .npy, .npz or HDF5 file"),
         }
+    }
+
+    fn root_of(path: &Path) -> Result<Node> {
+        hdf5::silence_errors(true);
+        let bytes = fs::metadata(path).context("cannot be opened")?.len();
+        Node::root(&hdf5::File::open(path).context("is no readable HDF5 file")?, bytes)
     }
 
     fn table(self) -> Result<Box<dyn Table>> {

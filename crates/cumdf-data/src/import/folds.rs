@@ -31,7 +31,7 @@ impl Folds {
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         ensure!(
             !paths.is_empty(),
-            "no folds given: name CMU-MultimodalSDK's folds file (cmu_mosi_std_folds.py) or a \
+            "no folds given: name with --folds CMU-MultimodalSDK's folds file (cmu_mosi_std_folds.py) or a \
              JSON file of the videos in train, valid and test"
         );
         let mut lists: [Option<Vec<String>>; 3] = Default::default();

@@ -134,7 +134,7 @@ impl Annotations {
             }
             None => {
                 RANGES.into_iter().find(|range| outside(*range).is_none()).with_context(|| {
-                    format!("scores fit none of the ranges {RANGES:?}; say which they have (range)")
+                    format!("scores fit none of the ranges {RANGES:?}; name theirs with --range LO,HI")
                 })?
             }
         };

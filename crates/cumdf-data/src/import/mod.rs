@@ -35,6 +35,8 @@ use manifest::Manifest;
 use packs::Pack;
 use source::Source;
 
+use crate::Split;
+
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
 pub use csd::{Kind as FeatureKind, Sequence, Track, Values};
@@ -110,12 +112,15 @@ pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -
             .import(out, bar)
         }
         Kind::Pickle => Pack::open(source)?.import(options, out, bar),
-        Kind::Hdf5 if Sequence::open(source).is_ok() => bail!(
-            "{}: is one sequence of a data set; give the folder that holds its .csd files",
-            source.display()
-        ),
         Kind::Manifest => Manifest::load(source)?.import(options, out, bar),
-        _ => bail!("not yet"),
+        Kind::Npy | Kind::Npz | Kind::Hdf5 => {
+            let what = match content(source) {
+                Content::Sequence => "is one sequence; give the folder of the set's .csd files",
+                Content::Native => "is a native file already; nothing needs to be imported",
+                Content::Arrays => "holds arrays; name them in a manifest, see docs/import.md",
+            };
+            bail!("{}: {what}", source.display())
+        }
     }
 }
 
@@ -124,11 +129,37 @@ pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -
 /// # Errors
 /// As [`import`].
 pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
-    match Kind::of(path)? {
-        Kind::Pickle => Pack::open(path)?.survey(bar).map(Some),
-        Kind::Hdf5 if Sequence::open(path).is_ok() => sequence_survey::survey(path, bar).map(Some),
-        Kind::Manifest => Manifest::load(path)?.survey(bar).map(Some),
-        Kind::Hdf5 => Ok(None),
-        _ => bail!("not yet"),
+    let kind = Kind::of(path)?;
+    let told = match (kind, content(path)) {
+        (Kind::Pickle, _) => Pack::open(path)?.survey(bar),
+        (Kind::Manifest, _) => Manifest::load(path)?.survey(bar),
+        (Kind::Folder, _) => bail!("{}: is a folder; name the files in it", path.display()),
+        (_, Content::Sequence) => sequence_survey::survey(path, bar),
+        (_, Content::Arrays) => arrays::survey(path, kind, bar),
+        (_, Content::Native) => return Ok(None),
+    };
+    told.map(Some)
+}
+
+/// What a file that may be HDF5 is.
+enum Content {
+    /// Of the native layout, or too damaged to say; its reader will.
+    Native,
+    /// A `.csd` file.
+    Sequence,
+    /// Anything else.
+    Arrays,
+}
+
+fn content(path: &Path) -> Content {
+    hdf5::silence_errors(true);
+    match hdf5::File::open(path) {
+        Err(_) if matches!(Kind::of(path), Ok(Kind::Hdf5)) => Content::Native,
+        Err(_) => Content::Arrays,
+        Ok(file) if Split::ALL.iter().any(|split| file.link_exists(split.name())) => {
+            Content::Native
+        }
+        Ok(_) if Sequence::open(path).is_ok() => Content::Sequence,
+        Ok(_) => Content::Arrays,
     }
 }

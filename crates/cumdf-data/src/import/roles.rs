@@ -122,7 +122,7 @@ impl Sequences {
                 (None, _) => {
                     let names: Vec<_> = paths().map(|path| shown(path)).collect();
                     bail!(
-                        "several files of {0}: {1}; name one ({0})",
+                        "several files of {0}: {1}; name one with --{0}",
                         role.name(),
                         names.join(", ")
                     )
@@ -135,7 +135,7 @@ impl Sequences {
                     [] => String::new(),
                     names => format!("; not known what they are: {}", names.join(", ")),
                 };
-                format!("no .csd file of {0} here: name one ({0}){of_none}", role.name())
+                format!("no .csd file of {0} here; name one with --{0}{of_none}", role.name())
             })
         };
         let mut folds = given.folds.clone();
@@ -146,7 +146,7 @@ impl Sequences {
             folds = files.iter().filter(is_folds).cloned().collect();
             ensure!(
                 folds.len() <= 1,
-                "several files of folds: {}; name one (folds)",
+                "several files of folds: {}; name one with --folds",
                 folds.iter().map(|path| shown(path)).collect::<Vec<_>>().join(", ")
             );
         }

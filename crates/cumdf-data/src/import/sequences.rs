@@ -207,7 +207,7 @@ impl Sequences {
         let known = known(&all);
         let steps = self.steps.or(known.map(Known::steps)).context(
             "neither the metadata nor the file names say CMU-MOSI, CMU-MOSEI or IEMOCAP; say how \
-             many words a sample has at most (steps)",
+             many words a sample has at most with --steps",
         )?;
         ensure!(steps > 0, "steps is 0: a sample needs at least one word");
         let name = self.name(&labels, known);

@@ -400,7 +400,7 @@ fn a_folder_is_understood_or_its_ambiguity_named() {
     small.made("odd.csd", "odd", &[]);
     let error = format!("{:#}", Sequences::in_folder(folder, &given).expect_err("no labels"));
     let expected =
-        "no .csd file of labels here: name one (labels); not known what they are: odd.csd";
+        "no .csd file of labels here; name one with --labels; not known what they are: odd.csd";
     assert!(error.contains(expected), "{error}");
 }
 
