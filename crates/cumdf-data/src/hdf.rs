@@ -2,10 +2,11 @@
 //! comes out as f32, f64 or `String`, and a file that lies about its sizes is refused.
 
 use std::ops::Range;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
-use hdf5::{Container, Group, H5Type, Location};
+use hdf5::{Container, File, FileBuilder, Group, H5Type, Location};
 use ndarray::{ArrayView, IxDyn, aview0, s};
 
 /// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
@@ -64,7 +65,7 @@ pub(crate) struct Numbers<T> {
 
 impl Node {
     /// The root of an open file.
-    pub(crate) fn root(file: &hdf5::File, file_bytes: u64) -> Result<Self> {
+    pub(crate) fn root(file: &File, file_bytes: u64) -> Result<Self> {
         Ok(Self { group: file.group("/")?, path: String::new(), file_bytes })
     }
 
@@ -221,6 +222,19 @@ impl Node {
         );
         Ok(())
     }
+}
+
+/// Opens a file to read it. It is not locked: locks fail on network drives, and outlive us in every
+/// child process that is started meanwhile.
+pub(crate) fn open(path: &Path) -> hdf5::Result<File> {
+    hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
+    FileBuilder::new().with_fapl(|access| access.file_locking(false)).open(path)
+}
+
+/// An empty file of the oldest format: everything reads it, and its groups carry no time.
+pub(crate) fn create(path: &Path) -> hdf5::Result<File> {
+    hdf5::silence_errors(true);
+    FileBuilder::new().with_fapl(|access| access.file_locking(false).libver_earliest()).create(path)
 }
 
 /// Writes a data set of the given shape, without a time stamp: equal data, equal bytes.

@@ -24,8 +24,7 @@ fn read_checked(path: &Path) -> Result<Dataset> {
     let metadata = fs::metadata(path).context("cannot be opened")?;
     ensure!(metadata.is_file(), "not a file; give the path of one HDF5 file");
     let sha256 = sha256_of(path)?;
-    hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
-    let file = hdf5::File::open(path)
+    let file = hdf::open(path)
         .context("not a readable HDF5 file: truncated, or of another format, which `cumdf-data import` may turn into this one")?;
     let root = Node::root(&file, metadata.len())?;
 
@@ -178,7 +177,7 @@ pub(crate) fn write(data: &Dataset, path: &Path) -> Result<()> {
 
 fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
     let part = part_file(path)?;
-    let file = create(part.path())?;
+    let file = hdf::create(part.path())?;
     put_task(&file, &data.name, &data.task)?;
     if let Some(generator) = &data.generator {
         hdf::put_text_attribute(&file, "generator", generator)?;
@@ -214,12 +213,6 @@ pub(crate) fn part_file(path: &Path) -> Result<NamedTempFile> {
         builder.permissions(fs::Permissions::from_mode(0o666)); // as any new file, minus the umask
     }
     Ok(builder.tempfile_in(folder)?)
-}
-
-/// An empty HDF5 file of the oldest format: everything reads it, and its groups carry no time.
-pub(crate) fn create(path: &Path) -> Result<hdf5::File> {
-    hdf5::silence_errors(true);
-    Ok(hdf5::FileBuilder::new().with_fapl(|p| p.libver_earliest()).create(path)?)
 }
 
 /// The root attributes that every data set has.

@@ -68,7 +68,7 @@ impl Writer {
     pub(crate) fn create(path: &Path, shape: Shape) -> Result<Self> {
         let start = || -> Result<Self> {
             let part = native::part_file(path)?;
-            let file = native::create(part.path())?;
+            let file = hdf::create(part.path())?;
             let make = |split: Split| SplitWriter::create(&file.create_group(split.name())?, shape);
             let splits = [make(Split::Train)?, make(Split::Valid)?, make(Split::Test)?];
             Ok(Self { path: path.to_owned(), part, file, shape, splits, owner: HashMap::new() })
@@ -118,7 +118,10 @@ impl Writer {
 
     /// Notes in the file what it was made from; the end of a very long source is left out.
     pub(crate) fn note_source(&self, source: &str) -> Result<()> {
-        let end = source.floor_char_boundary(hdf::LONGEST_TEXT);
+        let mut end = source.len().min(hdf::LONGEST_TEXT);
+        while !source.is_char_boundary(end) {
+            end -= 1;
+        }
         hdf::put_text_attribute(&self.file, "source", &source[..end])
     }
 

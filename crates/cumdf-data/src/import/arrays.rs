@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
-use crate::hdf::{Node, Rows};
+use crate::hdf::{self, Node, Rows};
 use crate::import::assemble::{self, RawTask};
 use crate::import::chunks;
 use crate::import::kind::Kind;
@@ -33,6 +33,10 @@ impl Manifest {
         out: &Path,
         bar: &ProgressBar,
     ) -> Result<Summary> {
+        ensure!(
+            options.pack.label_column.is_none(),
+            "--label-column is for pickles; save the column that is the score as an array [N]"
+        );
         let parts = self.parts()?;
         let mut source = Source::of_file(&self.name, LAYOUT, &self.path, bar)?;
         let files = self.files();
@@ -46,6 +50,7 @@ impl Manifest {
     pub(crate) fn survey(&self, bar: &ProgressBar) -> Result<Survey> {
         let mut parts = self.parts()?;
         let mut survey = Survey::start(&self.path, LAYOUT, bar)?;
+        survey.remarks.clear(); // nobody else has this manifest
         for (split, part) in Split::ALL.into_iter().zip(&mut parts) {
             for (modality, table) in Modality::ALL.into_iter().zip(&mut part.features) {
                 let Some(table) = table else { continue };
@@ -83,7 +88,9 @@ pub(crate) fn survey(path: &Path, kind: Kind, bar: &ProgressBar) -> Result<Surve
     let file = Place { file: path.to_owned(), array: None };
     let names = match kind {
         Kind::Npz => Npz::open(path)?.names().into_iter().map(Some).collect(),
-        Kind::Hdf5 => Array::root_of(path)?.data_sets(MOST_TOLD).into_iter().map(Some).collect(),
+        Kind::Hdf5 => {
+            Array::open_hdf5(path)?.1.data_sets(MOST_TOLD).into_iter().map(Some).collect()
+        }
         _ => vec![None],
     };
     for array in names {
@@ -324,7 +331,7 @@ impl Array {
                 Ok(Self::Npy(archive.array(name)?))
             }
             Kind::Hdf5 => {
-                let root = Self::root_of(&path)?;
+                let (file, root) = Self::open_hdf5(&path)?;
                 let name = match &place.array {
                     Some(name) => name.clone(),
                     None => only(&root.data_sets(NAMES_TOLD + 1))?.to_owned(),
@@ -344,10 +351,11 @@ impl Array {
         }
     }
 
-    fn root_of(path: &Path) -> Result<Node> {
-        hdf5::silence_errors(true);
+    fn open_hdf5(path: &Path) -> Result<(hdf5::File, Node)> {
         let bytes = fs::metadata(path).context("cannot be opened")?.len();
-        Node::root(&hdf5::File::open(path).context("is no readable HDF5 file")?, bytes)
+        let file = hdf::open(path).context("is no readable HDF5 file")?;
+        let root = Node::root(&file, bytes)?;
+        Ok((file, root))
     }
 
     fn table(self) -> Result<Box<dyn Table>> {

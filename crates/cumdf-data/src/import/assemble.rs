@@ -13,17 +13,12 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Fate, Ledger, Options, Source, Summary};
+use crate::import::{Fate, Ledger, Options, Source, Summary, range};
 use crate::writer::{Label, Sample, Shape, Writer};
 use crate::{Modality, ModalitySet, Split, Task};
 
 /// Bytes of one modality that are read at a time, about.
 const BLOCK_BYTES: usize = 16 << 20;
-/// How far past the end of its range a score may lie and still mean the end.
-const ROUNDING: f64 = 1e-4;
-/// Ranges of scores in use, the first that holds all scores is taken: CH-SIMS, CMU-MOSI, ICT-MMMO.
-const RANGES: [[i64; 2]; 3] = [[-1, 1], [-3, 3], [1, 5]];
-
 /// What a user can say about a pack or about arrays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackOptions {
@@ -90,38 +85,17 @@ pub(crate) fn not_finite(modality: Modality) -> String {
     format!("{modality} values that are NaN or infinite: missing values, the mean in training")
 }
 
-/// The task with its range, which all labels fit.
+/// The task with its range, which all scores fit.
 fn settle(task: &RawTask, asked: Option<[i64; 2]>, parts: &[Part<'_>; 3]) -> Result<Task> {
-    let range = match task {
+    let told = match task {
         RawTask::Emotion { classes } => return Ok(Task::Emotion { classes: classes.clone() }),
-        RawTask::Sentiment { range } => asked.or(*range),
+        RawTask::Sentiment { range } => *range,
     };
     let scores = parts.iter().flat_map(|part| match &part.labels {
         RawLabels::Scores(scores) => scores.as_slice(),
         RawLabels::Classes(_) => &[],
     });
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for score in scores.filter(|score| score.is_finite()) {
-        (low, high) = (low.min(*score), high.max(*score));
-    }
-    let holds = |[lo, hi]: [i64; 2]| low >= lo as f64 - ROUNDING && high <= hi as f64 + ROUNDING;
-    match range {
-        Some([lo, hi]) => {
-            ensure!(lo < hi, "the range of scores is [{lo}, {hi}]; the first must be the lower");
-            ensure!(
-                holds([lo, hi]),
-                "scores lie between {low} and {high}, outside the range [{lo}, {hi}]"
-            );
-            Ok(Task::Sentiment { lo, hi })
-        }
-        None => match RANGES.into_iter().find(|range| holds(*range)) {
-            Some([lo, hi]) => Ok(Task::Sentiment { lo, hi }),
-            None => bail!(
-                "scores lie between {low} and {high}, in none of the usual ranges {RANGES:?}; \
-                 name theirs with --range LO,HI"
-            ),
-        },
-    }
+    range::settle(asked.or(told), scores.copied())
 }
 
 /// Steps and features of each modality, the same in all splits; refuses streams that do not share
@@ -290,11 +264,7 @@ impl Copier<'_> {
     fn label(&mut self, labels: &RawLabels, row: usize, id: &str) -> Option<Label> {
         match labels {
             RawLabels::Scores(scores) if scores[row].is_finite() => {
-                let score = match self.task {
-                    Task::Sentiment { lo, hi } => scores[row].clamp(*lo as f64, *hi as f64),
-                    Task::Emotion { .. } => scores[row],
-                };
-                Some(Label::Score(score as f32))
+                Some(Label::Score(range::clamp(scores[row], self.task)))
             }
             RawLabels::Scores(_) => {
                 self.ledger.one(Fate::Dropped, "samples whose score is not a number", id);
@@ -560,25 +530,5 @@ mod tests {
         parts[1].features[2] = table(&[3, 2], &[1.0; 6]);
         let error = run(parts, &Options::default()).unwrap_err().to_string();
         assert_eq!(error, "valid: vision has 3 rows, the labels have 2");
-    }
-
-    #[test]
-    fn the_narrowest_range_in_use_is_taken() {
-        let task = |scores: &[f64], range| {
-            let mut parts = parts();
-            parts[0].labels = RawLabels::Scores(scores.to_vec());
-            parts[1].labels = RawLabels::Scores(vec![1.0, 1.0]);
-            parts[2].labels = RawLabels::Scores(vec![1.0, 1.0]);
-            let options = Options { range, ..Default::default() };
-            run(parts, &options).map(|(summary, _)| summary.task)
-        };
-        assert_eq!(task(&[-0.8, 1.0], None).unwrap(), Task::Sentiment { lo: -1, hi: 1 });
-        assert_eq!(task(&[5.0, 1.0], None).unwrap(), Task::Sentiment { lo: 1, hi: 5 });
-        assert_eq!(task(&[-3.00001, 1.0], None).unwrap(), Task::Sentiment { lo: -3, hi: 3 });
-        assert_eq!(task(&[2.0, 1.0], Some([0, 9])).unwrap(), Task::Sentiment { lo: 0, hi: 9 });
-        let error = task(&[-7.0, 1.0], None).unwrap_err().to_string();
-        assert!(error.contains("between -7 and 1") && error.contains("--range"), "{error}");
-        let error = task(&[-2.0, 1.0], Some([0, 9])).unwrap_err().to_string();
-        assert!(error.contains("outside the range [0, 9]"), "{error}");
     }
 }

@@ -79,7 +79,7 @@ impl Sequence {
         ensure!(about.is_file(), "not a file; give the path of one .csd file");
         hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
         let file = hdf5::FileBuilder::new()
-            .with_fapl(|access| access.mdc_config(&small_cache()))
+            .with_fapl(|access| access.mdc_config(&small_cache()).file_locking(false))
             .open(path)
             .context("not a readable .csd file; it may be truncated or of another format")?;
         let source = Source::open(path, &file)?;

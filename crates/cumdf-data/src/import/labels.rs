@@ -9,14 +9,12 @@ use super::chunks::Scratch;
 use super::csd::{Rows, Sequence};
 use super::folds::Folds;
 use super::sequences::Target;
-use super::{Fate, Ledger};
+use super::{Fate, Ledger, range};
 use crate::Task;
 use crate::writer::Label;
 
 /// Columns of CMU-MOSEI's `All Labels`, for a file that does not name its own.
 const MOSEI: [&str; 7] = ["sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"];
-/// Ranges of scores that data sets use, in the order in which they are tried.
-const RANGES: [[i64; 2]; 4] = [[-1, 1], [-3, 3], [1, 5], [0, 5]];
 
 /// One labelled stretch of a video.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,35 +108,21 @@ impl Annotations {
     }
 
     /// What the labels mean; `range` is the one asked for or usual for the data set.
-    pub(crate) fn task(&self, range: Option<[i64; 2]>) -> Result<Task> {
+    pub(crate) fn task(&mut self, range: Option<[i64; 2]>) -> Result<Task> {
         if self.target == Target::Emotion {
             return Ok(Task::Emotion { classes: self.classes.clone() });
         }
-        let scores = || {
-            self.segments.values().flatten().filter_map(|segment| match segment.label {
-                Label::Score(score) => Some((score, &segment.id)),
-                Label::Classes(_) => None,
-            })
-        };
-        let outside = |[lo, hi]: [i64; 2]| {
-            let holds = move |score: f32| (lo as f32..=hi as f32).contains(&score);
-            scores().filter(|(score, _)| !holds(*score)).min_by_key(|(_, id)| *id)
-        };
-        let [lo, hi] = match range {
-            Some(range) => {
-                ensure!(range[0] < range[1], "range is {range:?}, expected two integers lo < hi");
-                if let Some((score, id)) = outside(range) {
-                    bail!("segment {id} has score {score}, outside the range {range:?}");
-                }
-                range
+        let scores = self.segments.values().flatten().filter_map(|segment| match segment.label {
+            Label::Score(score) => Some(f64::from(score)),
+            Label::Classes(_) => None,
+        });
+        let task = range::settle(range, scores)?;
+        for segment in self.segments.values_mut().flatten() {
+            if let Label::Score(score) = &mut segment.label {
+                *score = range::clamp(f64::from(*score), &task);
             }
-            None => {
-                RANGES.into_iter().find(|range| outside(*range).is_none()).with_context(|| {
-                    format!("scores fit none of the ranges {RANGES:?}; name theirs with --range LO,HI")
-                })?
-            }
-        };
-        Ok(Task::Sentiment { lo, hi })
+        }
+        Ok(task)
     }
 }
 

@@ -16,6 +16,7 @@ mod ledger;
 mod manifest;
 mod npy;
 mod packs;
+mod range;
 mod roles;
 mod sequence_survey;
 mod sequences;
@@ -35,7 +36,7 @@ use manifest::Manifest;
 use packs::Pack;
 use source::Source;
 
-use crate::Split;
+use crate::hdf;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
@@ -152,11 +153,10 @@ enum Content {
 }
 
 fn content(path: &Path) -> Content {
-    hdf5::silence_errors(true);
-    match hdf5::File::open(path) {
+    match hdf::open(path) {
         Err(_) if matches!(Kind::of(path), Ok(Kind::Hdf5)) => Content::Native,
         Err(_) => Content::Arrays,
-        Ok(file) if Split::ALL.iter().any(|split| file.link_exists(split.name())) => {
+        Ok(file) if file.attr("task").is_ok() || file.link_exists("train/language") => {
             Content::Native
         }
         Ok(_) if Sequence::open(path).is_ok() => Content::Sequence,

@@ -211,7 +211,7 @@ impl Sequences {
         )?;
         ensure!(steps > 0, "steps is 0: a sample needs at least one word");
         let name = self.name(&labels, known);
-        let annotations = Annotations::read(&labels, &folds, self.target, &mut ledger)?;
+        let mut annotations = Annotations::read(&labels, &folds, self.target, &mut ledger)?;
         let task = annotations.task(self.range.or(known.and_then(Known::range)))?;
 
         let width = |sequence: &Sequence| -> Result<usize> {

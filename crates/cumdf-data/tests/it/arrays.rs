@@ -121,3 +121,23 @@ fn a_survey_tells_shapes_types_and_names() {
     assert_eq!(tables[5], ("test/vision", "float16", &[3, 4, 2][..]));
     assert!(survey.remarks.iter().any(|remark| remark.starts_with("5 + 2 + 3 = 10 samples")));
 }
+
+#[test]
+fn inspect_tells_what_loose_arrays_are_and_import_what_to_do_with_them() {
+    for (file, expected) in [
+        ("train-text.npy", "train-text.npy  float64  5 x 4 x 3"),
+        ("audio.npz", "train_audio"),
+        ("all.h5", "/train/chunked"),
+    ] {
+        let path = fixtures().join(file);
+        let (code, out, errors) = run(&["inspect", path.to_str().unwrap()]);
+        assert_eq!(code, 0, "{errors}");
+        assert!(out.contains("loose arrays") && out.contains(expected), "{out}");
+        let folder = TempDir::new().unwrap();
+        let new = folder.path().join("new.h5");
+        let args = ["import", path.to_str().unwrap(), "--out", new.to_str().unwrap()];
+        let (code, _, errors) = run(&args);
+        assert_eq!(code, 1);
+        assert!(errors.contains("holds arrays; name them in a manifest"), "{errors}");
+    }
+}

@@ -10,6 +10,8 @@ use indicatif::ProgressBar;
 use ndarray::{Array2, arr1};
 use tempfile::TempDir;
 
+use crate::cli::run;
+
 use crate::common::floats;
 
 fn fixtures() -> PathBuf {
@@ -351,10 +353,7 @@ fn what_cannot_be_joined_is_refused_with_what_to_do() {
         ),
         (Sequences { words: Some(small.path("audio.csd")), ..good.clone() }, "is no file of words"),
         (Sequences { folds: vec![], ..good.clone() }, "no folds given"),
-        (
-            Sequences { range: Some([-1, 1]), ..good.clone() },
-            "a[0] has score 1.5, outside the range",
-        ),
+        (Sequences { range: Some([-1, 1]), ..good.clone() }, "and 1.5, outside the range"),
         (
             Sequences { audio: Some(small.path("none.csd")), ..good.clone() },
             "none.csd: cannot be opened",
@@ -533,4 +532,36 @@ fn a_damaged_heap_of_metadata_is_noted_and_ends() {
         unread += usize::from(!sequence.unread_metadata().is_empty());
     }
     assert!(opened > 0 && unread > 0, "{opened} opened, {unread} with metadata that is not read");
+}
+
+#[test]
+fn the_command_finds_the_files_of_a_folder() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/csd");
+    let folder = TempDir::new().expect("a folder");
+    let out = folder.path().join("new.h5");
+    let (source, new) = (fixtures.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+    let (code, printed, errors) = run(&["import", source, "--out", new, "--steps", "3"]);
+    assert_eq!(code, 0, "{errors}");
+    for expected in ["CMU-MOSI: sentiment", "language, 3 x 5", "segments without a word"] {
+        assert!(printed.contains(expected), "{printed}");
+    }
+    let data = Dataset::open(&out).expect("it is valid");
+    let source_noted = data.source.as_deref().expect("it is noted");
+    assert!(source_noted.contains("CMU_MOSI_COVAREP.csd ("), "{source_noted}");
+    let (code, _, errors) = run(&["import", source, "--out", new, "--force", "--pool", "audio"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("about pickles and arrays were given"), "{errors}");
+
+    let covarep = fixtures.join("CMU_MOSI_COVAREP.csd");
+    let covarep = covarep.to_str().expect("UTF-8");
+    let (code, printed, _) = run(&["inspect", covarep]);
+    assert_eq!(code, 0);
+    for expected in ["sequence `COVAREP`", "1489 x 4", "639", "46"] {
+        assert!(printed.contains(expected), "{printed}");
+    }
+    let (code, _, errors) = run(&["import", covarep, "--out", new, "--force"]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("give the folder"), "{errors}");
+    let (code, _, errors) = run(&["inspect", &new.replace("new.h5", "absent.h5")]);
+    assert!(code == 1 && errors.contains("cannot be opened"), "{errors}");
 }
