@@ -126,7 +126,8 @@ fn an_unaligned_pack_is_refused_or_pooled() {
         let audio = floats(&data.split(split).features[1]);
         for i in all(split) {
             let mean = (0..length(i)).map(|t| value(split, 1, i, t, 2)).sum::<f32>();
-            assert_eq!(audio[i * 3 + 2], mean / length(i) as f32);
+            let error = (audio[i * 3 + 2] - mean / length(i) as f32).abs();
+            assert!(error < 1e-3, "{split} {i}: off by {error}");
         }
     }
 }
