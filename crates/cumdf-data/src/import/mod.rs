@@ -7,6 +7,7 @@ mod align;
 mod chunks;
 mod csd;
 mod folds;
+mod heaps;
 mod labels;
 mod ledger;
 mod roles;
