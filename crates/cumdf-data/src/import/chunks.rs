@@ -139,11 +139,15 @@ impl Value for f64 {
 impl Source {
     /// Opens the file's bytes a second time.
     pub(crate) fn open(path: &Path, library: &hdf5::File) -> Result<Self> {
-        let user_block = library.userblock();
+        let source = Self::at(path, library.userblock())?;
+        Ok(Self { name: library.filename(), ..source })
+    }
+
+    /// The same for a file that the library has not seen yet.
+    pub(crate) fn at(path: &Path, user_block: u64) -> Result<Self> {
         let file = File::open(path).context("cannot be opened")?;
         let len = file.metadata().context("cannot be opened")?.len();
-        let name = library.filename();
-        let mut source = Self { file, len, name, user_block, wide: false };
+        let mut source = Self { file, len, name: String::new(), user_block, wide: false };
         let mut head = Vec::new();
         source.read(user_block, 16, &mut head)?;
         source.wide = match head[8] {
@@ -153,7 +157,18 @@ impl Source {
         Ok(source)
     }
 
-    fn read(&self, address: u64, len: u64, into: &mut Vec<u8>) -> Result<()> {
+    /// Size of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether addresses and lengths in the file have 8 bytes.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// Reads bytes; an address outside the file is an error.
+    pub(crate) fn read(&self, address: u64, len: u64, into: &mut Vec<u8>) -> Result<()> {
         ensure!(
             address.checked_add(len).is_some_and(|end| end <= self.len),
             "{len} bytes at {address} lie past the end of the file: it is truncated or damaged"
@@ -592,7 +607,7 @@ fn object(heap: &[u8], index: u64) -> Option<&[u8]> {
 }
 
 /// A little-endian number of up to 8 bytes.
-fn number(bytes: &[u8]) -> u64 {
+pub(crate) fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::align::Interval;
 use super::chunks::{Scratch, Source, Table};
+use super::heaps;
 
 /// One open `.csd` file.
 #[derive(Debug)]
@@ -77,6 +78,7 @@ impl Sequence {
     fn open_checked(path: &Path) -> Result<Self> {
         let about = fs::metadata(path).context("cannot be opened")?;
         ensure!(about.is_file(), "not a file; give the path of one .csd file");
+        heaps::check(path)?;
         hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
         let file = hdf5::FileBuilder::new()
             .with_fapl(|access| access.mdc_config(&small_cache()).file_locking(false))

@@ -9,6 +9,7 @@ mod assemble;
 mod chunks;
 mod csd;
 mod folds;
+mod heaps;
 mod kind;
 pub mod known;
 mod labels;

@@ -19,8 +19,8 @@
 //! - values that are not finite are left out of a mean, where the SDK's becomes NaN or infinite;
 //! - a word without a frame, or a feature without a finite one, is a gap (NaN in the new file,
 //!   the feature's mean in training), where the SDK fills in zeros;
-//! - a segment none of whose words has a frame of a modality is kept, and that modality absent. The
-//!   SDK's `unify` drops it, as [`Incomplete::Drop`] does;
+//! - a segment none of whose words (those that stay, see below) has a frame of a modality is kept,
+//!   and that modality absent. The SDK's `hard_unify` drops it, as [`Incomplete::Drop`] does;
 //! - silence (`sp`) is dropped where a file of words says which it is, as published packs do;
 //! - a word is in a segment with all its modalities or not at all. The SDK asks anew for each, by
 //!   the time that its frames cover, so that at a segment's border it may have fewer steps;
