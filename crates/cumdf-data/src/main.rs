@@ -6,10 +6,13 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 fn main() -> ExitCode {
     let args = cli::Args::parse(); // a usage error exits with 2
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy()) // RUST_LOG, as everywhere in Rust
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .without_time()

@@ -3,37 +3,26 @@
 //! An importer reads a source sample by sample, hands each to a `Writer`, and notes in a [`Ledger`]
 //! what it dropped, filled or thought odd. `docs/import.md` is the page for users.
 
-mod align;
 mod arrays;
 mod assemble;
-mod chunks;
 mod csd;
-mod folds;
-mod heaps;
 mod kind;
 pub mod known;
-mod labels;
 mod ledger;
-mod manifest;
-mod npy;
 mod packs;
 mod range;
-mod roles;
-mod sequence_survey;
-mod sequences;
 mod source;
 mod summary;
 mod survey;
 mod table;
-mod words;
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
+use arrays::Manifest;
 use kind::Kind;
-use manifest::Manifest;
 use packs::Pack;
 use source::Source;
 
@@ -41,11 +30,10 @@ use crate::hdf;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
-pub use csd::{Kind as FeatureKind, Sequence, Track, Values};
-pub use folds::Folds;
+pub use csd::{
+    Folds, Given, Incomplete, Keep, Kind as FeatureKind, Sequence, Sequences, Target, Track, Values,
+};
 pub use ledger::{Entry, Fate, Ledger};
-pub use roles::Given;
-pub use sequences::{Incomplete, Keep, Sequences, Target};
 pub use summary::Summary;
 pub use survey::{Survey, TableSurvey};
 
@@ -136,7 +124,7 @@ pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
         (Kind::Pickle, _) => Pack::open(path)?.survey(bar),
         (Kind::Manifest, _) => Manifest::load(path)?.survey(bar),
         (Kind::Folder, _) => bail!("{}: is a folder; name the files in it", path.display()),
-        (_, Content::Sequence) => sequence_survey::survey(path, bar),
+        (_, Content::Sequence) => csd::survey::survey(path, bar),
         (_, Content::Arrays) => arrays::survey(path, kind, bar),
         (_, Content::Native) => return Ok(None),
     };

@@ -30,6 +30,14 @@
 //! Videos are read one after another by as many threads as there are cores, a few at a time; the
 //! new file is the same, byte for byte, however many there are.
 
+mod align;
+mod folds;
+mod labels;
+mod roles;
+mod sequence;
+pub(crate) mod survey;
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,16 +48,19 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
-use super::chunks::{Scratch, Times};
-use super::csd::Sequence;
-use super::folds::Folds;
-use super::labels::Annotations;
-use super::source::{Mark, Source, file_name};
-use super::words::{Joined, Joiner};
-use super::{Fate, Ledger, Summary};
+use labels::Annotations;
+use words::{Joined, Joiner};
+
+use crate::hdf::chunks::{Scratch, Times};
+use crate::import::source::{Mark, Source, file_name};
+use crate::import::{Entry, Fate, Ledger, Summary};
 use crate::native::sha256_of;
 use crate::writer::{Shape, Writer};
 use crate::{Modality, Split};
+
+pub use folds::Folds;
+pub use roles::Given;
+pub use sequence::{Kind, Sequence, Track, Values};
 
 /// Videos that each thread may be ahead of the writer.
 const AHEAD: usize = 4;
@@ -349,7 +360,7 @@ fn known(sequences: &[&Sequence]) -> Option<Known> {
 }
 
 /// Adds what one video's ledger counted.
-fn add(ledger: &mut Ledger, entry: &super::Entry) {
+fn add(ledger: &mut Ledger, entry: &Entry) {
     for example in &entry.examples {
         ledger.one(entry.fate, &entry.what, example);
     }

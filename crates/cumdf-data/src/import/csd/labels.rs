@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Target;
 use super::align::{self, Interval};
-use super::chunks::Scratch;
-use super::csd::{Rows, Sequence};
 use super::folds::Folds;
-use super::sequences::Target;
-use super::{Fate, Ledger, range};
+use super::sequence::{Rows, Sequence};
 use crate::Task;
+use crate::hdf::chunks::Scratch;
+use crate::import::{Fate, Ledger, range};
 use crate::writer::Label;
 
 /// Columns of CMU-MOSEI's `All Labels`, for a file that does not name its own.

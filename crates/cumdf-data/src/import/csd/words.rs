@@ -3,11 +3,11 @@
 use anyhow::{Context, Result, ensure};
 
 use super::align::{self, EPSILON, Interval, Means, Membership, Timeline};
-use super::chunks::Scratch;
-use super::csd::{Rows, Sequence};
 use super::labels::Segment;
-use super::sequences::{Incomplete, Keep};
-use super::{Fate, Ledger};
+use super::sequence::{Rows, Sequence};
+use super::{Incomplete, Keep};
+use crate::hdf::chunks::Scratch;
+use crate::import::{Fate, Ledger};
 use crate::writer::{Sample, Shape};
 use crate::{Modality, ModalitySet};
 

@@ -1,5 +1,8 @@
 //! The loose arrays that a manifest names, opened and held against each other.
 
+mod manifest;
+mod npy;
+
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,16 +10,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 
-use crate::hdf::{self, Node, Rows};
+use manifest::{Entry, Length, Place};
+use npy::{Npy, Npz};
+
+use crate::hdf::{self, Node, Rows, chunks};
 use crate::import::assemble::{self, RawTask};
-use crate::import::chunks;
 use crate::import::kind::Kind;
-use crate::import::manifest::{Entry, Length, Manifest, Place};
-use crate::import::npy::{Npy, Npz};
 use crate::import::source::{Mark, Source, file_name};
 use crate::import::table::{Part, RawLabels, Table};
 use crate::import::{Fate, Ledger, Options, Summary, Survey};
 use crate::{Modality, Split};
+
+pub(crate) use manifest::Manifest;
 
 /// What the layout is called in the new file.
 const LAYOUT: &str = "manifest of arrays";

@@ -5,9 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use super::csd::{Sequence, Values};
-use super::sequences::in_order;
-use super::{Fate, Survey, TableSurvey};
+use super::{Sequence, Values, in_order};
+use crate::import::{Fate, Survey, TableSurvey};
 
 /// Intervals shorter than this, in seconds, are dropped when a file is aligned.
 const SHORTEST: f64 = 1e-5;

@@ -1,10 +1,14 @@
 //! Typed reads and writes on top of the HDF5 library: whatever number or string type a file holds
 //! comes out as f32, f64 or `String`, and a file that lies about its sizes is refused.
 
+pub(crate) mod chunks;
+pub(crate) mod heaps;
+
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use hdf5::plist::file_access::{CacheIncreaseMode, FlashIncreaseMode, MetadataCacheConfig};
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Container, File, FileBuilder, Group, H5Type, Location};
 use ndarray::{ArrayView, IxDyn, aview0, s};
@@ -224,11 +228,27 @@ impl Node {
     }
 }
 
-/// Opens a file to read it. It is not locked: locks fail on network drives, and outlive us in every
-/// child process that is started meanwhile.
-pub(crate) fn open(path: &Path) -> hdf5::Result<File> {
+/// Opens a file to read it, unless it would lead the library round in circles. It is not locked:
+/// locks fail on network drives, and outlive us in every child process that is started meanwhile.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    heaps::check(path)?;
     hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
-    FileBuilder::new().with_fapl(|access| access.file_locking(false)).open(path)
+    let mut file = FileBuilder::new();
+    file.with_fapl(|access| access.file_locking(false).mdc_config(&small_cache()));
+    Ok(file.open(path)?)
+}
+
+/// A cache for the library's view of the file that does not grow. What it holds of a chunked array
+/// is ten times its size in the file, and a video's arrays are looked at once.
+fn small_cache() -> MetadataCacheConfig {
+    MetadataCacheConfig {
+        initial_size: 1 << 20,
+        max_size: 1 << 20,
+        min_size: 1 << 20,
+        incr_mode: CacheIncreaseMode::Off,
+        flash_incr_mode: FlashIncreaseMode::Off,
+        ..MetadataCacheConfig::default()
+    }
 }
 
 /// An empty file of the oldest format: everything reads it, and its groups carry no time.

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::csd::Sequence;
-use super::sequences::Sequences;
+use super::{Sequence, Sequences};
 
 /// Files that the user named, beside those that are found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

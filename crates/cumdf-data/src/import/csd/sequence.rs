@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use hdf5::Group;
-use hdf5::plist::file_access::{CacheIncreaseMode, FlashIncreaseMode, MetadataCacheConfig};
 use serde_json::Value;
 
 use super::align::Interval;
-use super::chunks::{Scratch, Source, Table};
-use super::heaps;
+use crate::hdf;
+use crate::hdf::chunks::{Scratch, Source, Table};
 
 /// One open `.csd` file.
 #[derive(Debug)]
@@ -78,11 +77,7 @@ impl Sequence {
     fn open_checked(path: &Path) -> Result<Self> {
         let about = fs::metadata(path).context("cannot be opened")?;
         ensure!(about.is_file(), "not a file; give the path of one .csd file");
-        heaps::check(path)?;
-        hdf5::silence_errors(true); // the library's own stack traces say nothing ours do not
-        let file = hdf5::FileBuilder::new()
-            .with_fapl(|access| access.mdc_config(&small_cache()).file_locking(false))
-            .open(path)
+        let file = hdf::open(path)
             .context("not a readable .csd file; it may be truncated or of another format")?;
         let source = Source::open(path, &file)?;
         let names = file.member_names().context("its groups cannot be listed")?;
@@ -250,19 +245,6 @@ impl Sequence {
 
     fn place(&self, entry: &str) -> String {
         format!("{}: /{}/data/{entry}", self.path.display(), self.root_name)
-    }
-}
-
-/// A cache for the library's view of the file that does not grow. What it holds of a chunked array
-/// is ten times its size in the file, and a video's arrays are looked at once.
-fn small_cache() -> MetadataCacheConfig {
-    MetadataCacheConfig {
-        initial_size: 1 << 20,
-        max_size: 1 << 20,
-        min_size: 1 << 20,
-        incr_mode: CacheIncreaseMode::Off,
-        flash_incr_mode: FlashIncreaseMode::Off,
-        ..MetadataCacheConfig::default()
     }
 }
 
