@@ -4,8 +4,8 @@
 
 3,300 videos of 71 seconds on average, 65 hours: 23,100 labelled segments, two words a second with 300
 features, 100 audio frames a second with 74, 30 vision frames a second with 35, all float32 in gzip
-with the chunks that h5py picks. Values are smooth noise on a grid of 1/64, which deflates to about a
-third as real features do; what they say is nothing. Everything is seeded. Needs some 4 GB and, with
+with the chunks that h5py picks. Values are smooth noise on a grid of 1/64, which deflates to less than
+half; what they say is nothing. Everything is seeded. Needs some 4 GB and, with
 --level 1, a few minutes; --level 9 is what the SDK writes, and takes far longer. It inflates alike.
 """
 
