@@ -41,7 +41,7 @@ pub(crate) enum Label {
     Classes(Vec<bool>),
 }
 
-/// What a [`Writer`] wrote into one split.
+/// What was written into one split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SplitCounts {
     /// Samples.

@@ -17,6 +17,20 @@ pub struct KnownFile {
     pub data_set: String,
 }
 
+/// A data set that is known by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KnownSet {
+    /// Its name, for titles.
+    pub(crate) name: String,
+    /// What its files and descriptions have in their names, in capitals.
+    mark: String,
+    /// Words a sample, as it is usually cut.
+    pub(crate) steps: usize,
+    /// Lowest and highest score.
+    pub(crate) range: Option<[i64; 2]>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KnownCounts {
@@ -29,6 +43,7 @@ struct KnownCounts {
 struct Registry {
     file: Vec<KnownFile>,
     counts: Vec<KnownCounts>,
+    set: Vec<KnownSet>,
 }
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
@@ -43,6 +58,12 @@ pub fn file(sha256: &str) -> Option<&'static KnownFile> {
 /// How many files are known.
 pub fn file_count() -> usize {
     REGISTRY.file.len()
+}
+
+/// The known data set whose mark is in a text.
+pub(crate) fn set(text: &str) -> Option<&'static KnownSet> {
+    let text = text.to_ascii_uppercase();
+    REGISTRY.set.iter().find(|set| text.contains(&set.mark))
 }
 
 /// What is known to have so many samples in train, valid and test.
@@ -67,5 +88,7 @@ mod tests {
         assert!(counts([1284, 229, 686]).is_some_and(|name| name.contains("CMU-MOSI")));
         assert_eq!(counts([1, 2, 3]), None);
         assert!(file("").is_none());
+        let names = ["CMU_MOSEI_Labels.csd", "cmu-mosi", "IEMOCAP", "mine"].map(set);
+        assert_eq!(names.map(|set| set.map(|set| set.steps)), [Some(20), Some(50), Some(20), None]);
     }
 }

@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 
 use crate::import::assemble::{self, PackOptions, RawTask};
 use crate::import::table::{Part, RawLabels, Table};
-use crate::import::{Fate, Ledger, Options, Source, Summary, Survey};
+use crate::import::{Fate, Ledger, Options, Source, Summary, Survey, known};
 use crate::{Modality, Split};
 
 /// The emotions of MulT's IEMOCAP, in the order of its labels.
@@ -107,7 +107,8 @@ impl Pack {
         let mut source = Source::of_file("", self.layout.name, &self.path, bar)?;
         let known = source.known();
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        source.name = known.map_or(stem.into_owned(), |known| known.data_set.clone());
+        let named = known.map(|file| &file.data_set).or(known::set(&stem).map(|set| &set.name));
+        source.name = named.map_or(stem.to_string(), String::clone);
         let mut ledger = Ledger::default();
         match known {
             Some(known) => ledger.one(Fate::Noted, "files whose SHA-256 is known", &known.name),

@@ -20,7 +20,9 @@
 //! - a word without a frame, or a feature without a finite one, is a gap (NaN in the new file,
 //!   the feature's mean in training), where the SDK fills in zeros;
 //! - a segment none of whose words (those that stay, see below) has a frame of a modality is kept,
-//!   and that modality absent. The SDK's `hard_unify` drops it, as [`Incomplete::Drop`] does;
+//!   and that modality absent. The SDK leaves out a video that a sequence lacks (`unify`), and fills
+//!   in zeros elsewhere, or without `impute` leaves out the segment; [`Incomplete::Drop`] leaves out
+//!   both;
 //! - silence (`sp`) is dropped where a file of words says which it is, as published packs do;
 //! - a word is in a segment with all its modalities or not at all. The SDK asks anew for each, by
 //!   the time that its frames cover, so that at a segment's border it may have fewer steps;
@@ -52,6 +54,7 @@ use labels::Annotations;
 use words::{Joined, Joiner};
 
 use crate::hdf::chunks::{Scratch, Times};
+use crate::import::known::{self, KnownSet};
 use crate::import::source::{Mark, Source, file_name};
 use crate::import::{Entry, Fate, Ledger, Summary};
 use crate::native::sha256_of;
@@ -129,42 +132,6 @@ pub enum Target {
     Emotion,
 }
 
-/// Data sets whose usual sizes are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
-    Mosi,
-    Mosei,
-    Iemocap,
-}
-
-impl Known {
-    /// Finds a data set's name in a file's or a data set's.
-    fn of(text: &str) -> Option<Self> {
-        let text = text.to_ascii_uppercase();
-        let names = [("MOSEI", Self::Mosei), ("MOSI", Self::Mosi), ("IEMOCAP", Self::Iemocap)];
-        names.into_iter().find(|(name, _)| text.contains(name)).map(|(_, known)| known)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mosi => "CMU-MOSI",
-            Self::Mosei => "CMU-MOSEI",
-            Self::Iemocap => "IEMOCAP",
-        }
-    }
-
-    fn steps(self) -> usize {
-        match self {
-            Self::Mosi => 50,
-            Self::Mosei | Self::Iemocap => 20,
-        }
-    }
-
-    pub(crate) fn range(self) -> Option<[i64; 2]> {
-        matches!(self, Self::Mosi | Self::Mosei).then_some([-3, 3])
-    }
-}
-
 impl Sequences {
     /// Sequences of these files, joined as usual; fields may be changed afterwards.
     pub fn new(language: PathBuf, labels: PathBuf, folds: Vec<PathBuf>) -> Self {
@@ -215,15 +182,15 @@ impl Sequences {
             }
         }
 
-        let known = known(&all);
-        let steps = self.steps.or(known.map(Known::steps)).context(
+        let known = recognise(&all);
+        let steps = self.steps.or(known.map(|set| set.steps)).context(
             "neither the metadata nor the file names say CMU-MOSI, CMU-MOSEI or IEMOCAP; say how \
              many words a sample has at most with --steps",
         )?;
         ensure!(steps > 0, "steps is 0: a sample needs at least one word");
         let name = self.name(&labels, known);
         let mut annotations = Annotations::read(&labels, &folds, self.target, &mut ledger)?;
-        let task = annotations.task(self.range.or(known.and_then(Known::range)))?;
+        let task = annotations.task(self.range.or(known.and_then(|set| set.range)))?;
 
         let width = |sequence: &Sequence| -> Result<usize> {
             let kind = sequence.kind()?;
@@ -339,22 +306,22 @@ impl Sequences {
         Sequence::open(&self.language)
     }
 
-    fn name(&self, labels: &Sequence, known: Option<Known>) -> String {
+    fn name(&self, labels: &Sequence, known: Option<&KnownSet>) -> String {
         let in_file = || labels.metadata().get("dataset name").and_then(|name| name.as_str());
         let from_path = || self.labels.file_stem().map_or("csd".into(), |s| s.to_string_lossy());
         self.name
             .clone()
             .or_else(|| in_file().map(str::to_owned).filter(|name| !name.is_empty()))
-            .or_else(|| known.map(|known| known.name().to_owned()))
+            .or_else(|| known.map(|set| set.name.clone()))
             .unwrap_or_else(|| from_path().into_owned())
     }
 }
 
 /// Which of the well-known data sets this is: by metadata first, then by names.
-fn known(sequences: &[&Sequence]) -> Option<Known> {
-    let metadata = |s: &&Sequence| Known::of(s.metadata().get("dataset name")?.as_str()?);
+fn recognise(sequences: &[&Sequence]) -> Option<&'static KnownSet> {
+    let metadata = |s: &&Sequence| known::set(s.metadata().get("dataset name")?.as_str()?);
     let names = |s: &&Sequence| {
-        Known::of(s.root_name()).or_else(|| Known::of(&s.path().file_name()?.to_string_lossy()))
+        known::set(s.root_name()).or_else(|| known::set(&s.path().file_name()?.to_string_lossy()))
     };
     sequences.iter().find_map(metadata).or_else(|| sequences.iter().find_map(names))
 }
