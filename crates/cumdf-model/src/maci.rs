@@ -31,7 +31,7 @@ impl TrainingMeans {
     }
 }
 
-/// Sums what [`TrainingMeans`] averages, batch by batch, in double precision on the device.
+/// Sums what `TrainingMeans` averages, batch by batch, in double precision on the device.
 #[derive(Debug)]
 pub struct MeanAccumulator {
     sums: [Tensor; 3],   // [d]
