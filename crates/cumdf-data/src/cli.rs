@@ -10,6 +10,9 @@ use cumdf_data::import::{
 };
 use cumdf_data::{Modality, ModalitySet, inspect, synthetic};
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 /// Imports data sets into the native layout, looks into them, and writes the synthetic ones.
 #[derive(Debug, Parser)]
@@ -190,6 +193,7 @@ impl ImportArgs {
             ensure!(self.force, "{} exists; --force replaces it", path.display());
             ensure!(path.is_file(), "{} is no file; name the file to write", path.display());
         }
+        discard_on_interrupt(path.clone())?;
         let bar = bar("importing");
         let summary = import::import(&self.source, &self.options(), path, &bar);
         bar.finish_and_clear();
@@ -240,6 +244,18 @@ fn bar(what: &'static str) -> ProgressBar {
     let style = "{msg} {wide_bar} {percent:>3} %  {elapsed} of about {duration}";
     let style = ProgressStyle::with_template(style).expect("the template is well-formed");
     ProgressBar::new(0).with_style(style).with_message(what)
+}
+
+/// Lets Ctrl-C end the process, but not leave an unfinished file behind.
+fn discard_on_interrupt(out: PathBuf) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            import::discard(&out);
+            let _ = emulate_default_handler(signal); // ends the process
+        }
+    });
+    Ok(())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

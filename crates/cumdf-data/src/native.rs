@@ -200,19 +200,39 @@ fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
 
 /// A temporary file beside `path`, whose folder is made if need be; it is gone when dropped.
 pub(crate) fn part_file(path: &Path) -> Result<NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".cumdf-").suffix(".h5.part");
+    let (prefix, mut builder) = (part_prefix(), tempfile::Builder::new());
+    builder.prefix(&prefix).suffix(".h5.part");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666)); // as any new file, minus the umask
     }
     Ok(builder.tempfile_in(folder)?)
+}
+
+/// Removes the temporary files beside `path` that this process has not finished, for when it is
+/// told to stop.
+pub(crate) fn discard_parts(path: &Path) {
+    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&part_prefix()) {
+            // It may be finished or removed at this very moment.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// How the temporary files of this process begin.
+fn part_prefix() -> String {
+    format!(".cumdf-{}-", std::process::id())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// The root attributes that every data set has.

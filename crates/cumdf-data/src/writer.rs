@@ -361,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unfinished_can_be_taken_away() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (path, others) =
+            (folder.path().join("new.h5"), folder.path().join(".cumdf-0-x.h5.part"));
+        std::fs::write(&others, "of another process").unwrap();
+        let writer = with_all_splits(&path);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        native::discard_parts(&path);
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!((left.len(), others.exists()), (1, true));
+        assert!(writer.finish("toy", &TASK).is_err());
+    }
+
+    #[test]
     fn a_sample_that_breaks_a_rule_is_refused() {
         let folder = tempfile::TempDir::new().unwrap();
         let mut writer = with_all_splits(&folder.path().join("new.h5"));
