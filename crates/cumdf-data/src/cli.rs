@@ -23,7 +23,7 @@ use signal_hook::low_level::emulate_default_handler;
 Examples:
   cumdf-data inspect aligned_50.pkl                   what a file holds, whoever made it
   cumdf-data import aligned_50.pkl --out data/mosi.h5 a pack of MMSA, MulT or LMF
-  cumdf-data import cmumosi/ --folds mosi_folds.json --out data/mosi.h5
+  cumdf-data import cmumosi/ --folds cmu_mosi_std_folds.py --out data/mosi.h5
                                                       .csd files of CMU-MultimodalSDK
   cumdf-data import mine.toml --out data/mine.h5      arrays named in a manifest
   cumdf-data synthetic                                data/synthetic.h5, data/synthetic-emotion.h5
@@ -103,7 +103,7 @@ struct ImportArgs {
     /// Name of the new data set, for titles; the source's own when absent.
     #[arg(long)]
     name: Option<String>,
-    /// Lowest and highest score; the narrowest of -1,1 and -3,3 and 1,5 that holds all when absent.
+    /// Lowest and highest score; the narrowest of -1,1 -3,3 1,5 0,5 that holds all when absent.
     #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true)]
     range: Option<[i64; 2]>,
     /// Print the summary as JSON.
@@ -189,10 +189,8 @@ impl ImportArgs {
     fn run(&self, out: &mut impl Write) -> Result<()> {
         let path = &self.out;
         ensure!(!same_file(&self.source, path), "{} is the source itself", path.display());
-        if path.exists() {
-            ensure!(self.force, "{} exists; --force replaces it", path.display());
-            ensure!(path.is_file(), "{} is no file; name the file to write", path.display());
-        }
+        ensure!(!path.is_dir(), "{} is a folder; name the file to write", path.display());
+        ensure!(self.force || !path.exists(), "{} exists; --force replaces it", path.display());
         discard_on_interrupt(path.clone())?;
         let bar = bar("importing");
         let summary = import::import(&self.source, &self.options(), path, &bar);

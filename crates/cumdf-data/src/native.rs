@@ -30,7 +30,10 @@ fn read_checked(path: &Path) -> Result<Dataset> {
 
     let name = match one_text(&root, "name")? {
         Some(name) => name,
-        None => bail!("no root attribute `name`; the native layout wants the data set's name"),
+        None => bail!(
+            "no root attribute `name`; the native layout wants the data set's name, and \
+             `cumdf-data import` turns other layouts into it"
+        ),
     };
     let task = read_task(&root)?;
     let signal = root.number_attribute("signal")?;

@@ -8,10 +8,14 @@ use hdf5::{Dataset as Array, File, Group};
 use ndarray::{ArrayView3, s};
 use tempfile::NamedTempFile;
 
+use crate::import::Ledger;
 use crate::{Labels, Modality, ModalitySet, Split, Task, hdf, native};
 
 /// Bytes of one chunk of a feature array, about: a chunk is written at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 18;
+
+/// Bytes of one modality of one sample, at most: no data set comes near.
+const LARGEST_SAMPLE: f64 = (1u64 << 28) as f64;
 
 /// Steps and features per step of each modality: `[T_l, T_a, T_v]` and `[d_l, d_a, d_v]`. A
 /// modality of the whole utterance has one step; the others agree.
@@ -67,6 +71,15 @@ impl Writer {
     /// Starts a file that will appear at `path`.
     pub(crate) fn create(path: &Path, shape: Shape) -> Result<Self> {
         let start = || -> Result<Self> {
+            let bytes = |m: usize| 4.0 * shape.steps[m] as f64 * shape.dims[m] as f64;
+            for modality in Modality::ALL {
+                ensure!(
+                    bytes(modality.index()) <= LARGEST_SAMPLE,
+                    "{modality} of {} steps of {} features is more than a sample may have",
+                    shape.steps[modality.index()],
+                    shape.dims[modality.index()]
+                );
+            }
             let part = native::part_file(path)?;
             let file = hdf::create(part.path())?;
             let make = |split: Split| SplitWriter::create(&file.create_group(split.name())?, shape);
@@ -78,6 +91,13 @@ impl Writer {
 
     /// Appends a sample to a split.
     pub(crate) fn push(&mut self, split: Split, mut sample: Sample) -> Result<()> {
+        let shown: String = sample.id.chars().take(40).collect();
+        ensure!(
+            sample.id.len() <= hdf::LONGEST_TEXT && !sample.id.contains('\0'),
+            "id {shown:?}... has {} bytes or a NUL in it; at most {} bytes can be stored",
+            sample.id.len(),
+            hdf::LONGEST_TEXT
+        );
         if let Some(first) = self.owner.insert(sample.id.clone(), split) {
             bail!("id `{}` stands in /{first} and again in /{split}", sample.id);
         }
@@ -123,6 +143,18 @@ impl Writer {
             end -= 1;
         }
         hdf::put_text_attribute(&self.file, "source", &source[..end])
+    }
+
+    /// Refuses to end without a sample in every split, and says where they went.
+    pub(crate) fn check_filled(&self, ledger: &Ledger) -> Result<()> {
+        for (split, part) in Split::ALL.into_iter().zip(&self.splits) {
+            let lost = match ledger.dropped() {
+                lost if lost.is_empty() => "it had none".to_owned(),
+                lost => format!("dropped were {lost}"),
+            };
+            ensure!(part.counts.samples > 0, "{split}: no sample is left, {lost}");
+        }
+        Ok(())
     }
 
     /// Ends the file and puts it in its place.

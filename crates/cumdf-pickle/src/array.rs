@@ -107,7 +107,8 @@ impl<'a> Array<'a> {
         self.read(reader, rows)
     }
 
-    /// All texts in C order: of an `S` or `U` array, or an object array of texts.
+    /// All texts in C order: of an `S` or `U` array, or an object array of texts; integers in
+    /// decimal digits.
     ///
     /// Bytes are read as UTF-8 where they are that, as Latin-1 otherwise.
     pub fn read_texts<R: Read + Seek>(&self, reader: &mut R) -> Result<Vec<String>> {
@@ -124,11 +125,11 @@ impl<'a> Array<'a> {
                     })
                 })
                 .collect(),
-            (Payload::Bytes(data), Kind::Bytes | Kind::Text) => {
+            (Payload::Bytes(data), Kind::Bytes | Kind::Text | Kind::Int | Kind::Uint) => {
                 let mut out = filled(self.len(), String::new())?;
                 self.gather(reader, data, 0..self.n_rows(), |at, bytes| {
                     for (i, bytes) in bytes.chunks_exact(self.dtype.size).enumerate() {
-                        out[at + i] = element::text(self.dtype, bytes)?.into_owned();
+                        out[at + i] = self.dtype.read_text(bytes)?;
                     }
                     Ok(())
                 })?;

@@ -22,15 +22,15 @@ use hdf5::plist::dataset_create::Layout;
 use hdf5::types::TypeDescriptor;
 use hdf5::{Dataset, Datatype, Group, H5Type};
 
-/// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
-const MOST_PACKED: u64 = 1100;
-/// Never-written arrays (all zeros) take no space in a file, up to this many bytes.
+use super::MOST_PACKED;
+
+/// Never-written arrays (all zeros) take no space in a file, up to this many bytes a video.
 const FREE_BYTES: u64 = 1 << 28;
 /// Features of one row; the largest known sets have some thousands.
 const MOST_COLUMNS: usize = 1 << 15;
 /// Bytes of an array in one piece that are read at a time.
 const BAND_BYTES: usize = 1 << 16;
-/// Bytes of the longest string, and of the largest heap, that is read.
+/// Bytes of the longest text of metadata, and of the largest heap, that is read.
 const LONGEST_TEXT: usize = 1 << 20;
 const LARGEST_HEAP: u64 = 1 << 24;
 /// Bytes of a variable-length string's place in an array: its length, heap and index there.

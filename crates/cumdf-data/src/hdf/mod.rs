@@ -118,7 +118,8 @@ impl Node {
         let dtype = data.dtype().with_context(|| format!("{path} has no readable type"))?;
         ensure!(dtype.conv_to::<f64>().is_some(), "{path} does not hold numbers");
         self.check_size(&data, size_of::<f32>(), &path)?;
-        let dtype = dtype.to_descriptor().map_or("float16".to_owned(), |dtype| dtype.to_string());
+        let half = if dtype.size() == 2 { "float16" } else { "number" };
+        let dtype = dtype.to_descriptor().map_or(half.to_owned(), |dtype| dtype.to_string());
         Ok(Rows { data, path, dtype, shape })
     }
 
@@ -309,7 +310,7 @@ fn fixed(
     let values: Vec<_> = texts
         .iter()
         .map(|text| {
-            ensure!(!text.ends_with('\0'), "{text:?} ends in a NUL and cannot be stored");
+            ensure!(!text.contains('\0'), "{text:?} has a NUL in it and cannot be stored");
             text.parse().with_context(|| format!("`{text}` is longer than {LONGEST_TEXT} bytes"))
         })
         .collect::<Result<_>>()?;

@@ -38,6 +38,8 @@ pub enum SharedIds {
     Refuse,
     /// Keep the sample in test rather than valid, in valid rather than train.
     Drop,
+    /// Keep all and name them by their split too: for names that start anew in each split.
+    Number,
 }
 
 /// The kind of label of a source whose range may not be known yet.
@@ -70,6 +72,7 @@ pub(crate) fn write(
             .copy(part, ids, &mut writer, bar)
             .with_context(|| split.to_string())?;
     }
+    writer.check_filled(&ledger)?;
     let name = options.name.as_deref().unwrap_or(&source.name);
     let splits = writer.finish(name, &task)?;
     for modality in Modality::ALL {
@@ -80,6 +83,11 @@ pub(crate) fn write(
     Ok(Summary { name: name.to_owned(), task, steps, dims, splits, ledger })
 }
 
+/// The ledger's words for a modality that a sample does not have.
+fn nothing_in(modality: Modality) -> String {
+    format!("samples whose {modality} is all zeros or not finite: marked as without it")
+}
+
 /// The ledger's words for values that become the feature's mean when the file is read.
 pub(crate) fn not_finite(modality: Modality) -> String {
     format!("{modality} values that are NaN or infinite: missing values, the mean in training")
@@ -88,7 +96,10 @@ pub(crate) fn not_finite(modality: Modality) -> String {
 /// The task with its range, which all scores fit.
 fn settle(task: &RawTask, asked: Option<[i64; 2]>, parts: &[Part<'_>; 3]) -> Result<Task> {
     let told = match task {
-        RawTask::Emotion { classes } => return Ok(Task::Emotion { classes: classes.clone() }),
+        RawTask::Emotion { classes } => {
+            ensure!(asked.is_none(), "--range is for scores, and the labels are emotions");
+            return Ok(Task::Emotion { classes: classes.clone() });
+        }
         RawTask::Sentiment { range } => *range,
     };
     let scores = parts.iter().flat_map(|part| match &part.labels {
@@ -120,6 +131,11 @@ fn shape_of(parts: &[Part<'_>; 3], pool: ModalitySet) -> Result<Shape> {
                 rows == part.labels.len(),
                 "{split}: {modality} has {rows} rows, the labels have {}",
                 part.labels.len()
+            );
+            ensure!(
+                steps > 0 && dim > 0,
+                "{split}: {modality} has shape {:?}, of no value",
+                table.shape()
             );
             match first {
                 None => first = Some((split, steps, dim)),
@@ -159,7 +175,8 @@ fn name_all(
     ledger: &mut Ledger,
 ) -> Result<[Vec<Option<String>>; 3]> {
     let mut last: HashMap<&str, Split> = HashMap::new();
-    let mut leaks = Vec::new();
+    let mut leaks: Vec<String> = Vec::new();
+    let mut shared_by: HashSet<&str> = HashSet::new();
     for split in Split::ALL {
         let part = &parts[split.index()];
         let Some(ids) = &part.ids else { continue };
@@ -169,16 +186,17 @@ fn name_all(
             if let Some(first) = last.insert(id, split)
                 && first != split
             {
-                leaks.push(format!("`{id}` in {first} and {split}"));
+                shared_by.insert(id);
+                leaks.push(format!("`{}` in {first} and {split}", id.escape_debug()));
             }
         }
     }
     if shared == SharedIds::Refuse && !leaks.is_empty() {
-        leaks.dedup();
         bail!(
             "{} ids stand in two splits, so that samples would be trained on and tested on: {}{}; \
-             is this the right file? --shared-ids drop keeps each in the later split only",
-            leaks.len(),
+             if these are numbers that start anew in each split, give --shared-ids number; if they are the \
+             same samples, --shared-ids drop keeps each in the later split only",
+            shared_by.len(),
             leaks[..leaks.len().min(3)].join(", "),
             if leaks.len() > 3 { ", ..." } else { "" }
         );
@@ -193,6 +211,10 @@ fn name_all(
                 None => {
                     ledger.count(Fate::Filled, "samples without a name, numbered", 1);
                     Some(format!("{split}{row}"))
+                }
+                Some(id) if shared == SharedIds::Number && shared_by.contains(id) => {
+                    ledger.count(Fate::Noted, "ids of two splits, named by their split too", 1);
+                    Some(format!("{split}/{id}"))
                 }
                 Some(id) if last[id] != split => {
                     ledger.one(Fate::Dropped, "samples whose id stands in a later split", id);
@@ -292,20 +314,21 @@ impl Copier<'_> {
         let aligned = |m: usize| steps[m] > 1 && !frames[m].is_empty();
         let mut used = 0..1;
         if (0..3).any(aligned) {
-            let streams = (0..3).filter(|m| aligned(*m));
-            let longest = streams.clone().filter_map(|m| told[m]).max();
-            let t = streams.clone().map(|m| steps[m]).max().unwrap_or(1);
-            used = match longest {
-                Some(length) => {
-                    ensure!(length <= t, "sample `{id}` has length {length}, of {t} steps");
-                    0..length
-                }
-                None => streams
-                    .map(|m| used_steps(frames[m], dims[m]))
-                    .filter(|range| !range.is_empty())
-                    .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
-                    .unwrap_or(0..0),
-            };
+            let mut ranges = [const { 0..0 }; 3];
+            for m in (0..3).filter(|m| aligned(*m)) {
+                ranges[m] = told[m].map_or_else(|| used_steps(frames[m], dims[m]), |n| 0..n);
+                let (t, end) = (steps[m], ranges[m].end);
+                ensure!(end <= t, "sample `{id}` has length {end}, of {t} steps");
+            }
+            let filled = ranges.iter().filter(|range| !range.is_empty()).cloned();
+            let all = filled.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
+            used = all.unwrap_or(0..0);
+            if let Some(told) = (0..3).filter(|m| aligned(*m)).filter_map(|m| told[m]).max()
+                && told < used.end
+            {
+                let what = "samples that go on in another stream past the length that is told";
+                self.ledger.one(Fate::Noted, what, id);
+            }
             if used.start > 0 {
                 self.ledger.count(Fate::Noted, "samples padded in front, moved to step 0", 1);
             }
@@ -315,7 +338,10 @@ impl Copier<'_> {
         for modality in Modality::ALL {
             let (m, dim) = (modality.index(), dims[modality.index()]);
             let seen = if self.pool.contains(modality) {
-                features[m] = mean(frames[m], dim, told[m]);
+                let (means, holes) = mean(frames[m], dim, told[m]);
+                let what = format!("{modality} values that are not finite, left out of means");
+                self.ledger.count(Fate::Filled, &what, holes);
+                features[m] = means;
                 &features[m]
             } else if aligned(m) {
                 &frames[m][used.start * dim..used.end * dim]
@@ -325,11 +351,13 @@ impl Copier<'_> {
             if seen.iter().any(|value| value.is_finite() && *value != 0.0) {
                 present.push(modality);
             } else if !frames[m].is_empty() {
-                let what = format!("samples whose {modality} is all zeros: marked as without it");
-                self.ledger.one(Fate::Noted, &what, id);
+                self.ledger.one(Fate::Noted, &nothing_in(modality), id);
             }
             if features[m].is_empty() {
                 features[m] = seen.to_vec();
+            }
+            if let Some(told) = told[m].filter(|told| aligned(m) && *told < used.end) {
+                features[m][told * dim..].fill(f32::NAN); // padding, of whatever values
             }
             features[m].resize(steps[m] * dim, 0.0);
         }
@@ -359,26 +387,29 @@ fn used_steps(frames: &[f32], dim: usize) -> Range<usize> {
     start.zip(end).map_or(0..0, |(start, end)| start..end + 1)
 }
 
-/// Mean of each feature's finite values over the used steps; NaN where there is none. Empty for no
-/// frames.
-fn mean(frames: &[f32], dim: usize, told: Option<usize>) -> Vec<f32> {
+/// Mean of each feature's finite values over the used steps, NaN where there is none, and how many
+/// others there are. Empty for no frames.
+fn mean(frames: &[f32], dim: usize, told: Option<usize>) -> (Vec<f32>, u64) {
     let used = match told {
         Some(length) => 0..length.min(frames.len() / dim),
         None => used_steps(frames, dim),
     };
     if frames.is_empty() || used.is_empty() {
-        return vec![0.0; if frames.is_empty() { 0 } else { dim }];
+        return (vec![0.0; if frames.is_empty() { 0 } else { dim }], 0);
     }
+    let mut holes = 0;
     let mut sums = vec![(0.0, 0.0); dim];
     for frame in frames[used.start * dim..used.end * dim].chunks_exact(dim) {
         for ((sum, count), value) in sums.iter_mut().zip(frame) {
             if value.is_finite() {
                 *sum += f64::from(*value);
                 *count += 1.0;
+            } else {
+                holes += 1;
             }
         }
     }
-    sums.into_iter().map(|(sum, count)| (sum / count) as f32).collect()
+    (sums.into_iter().map(|(sum, count)| (sum / count) as f32).collect(), holes)
 }
 
 #[cfg(test)]
@@ -449,8 +480,7 @@ mod tests {
         let ledger = &summary.ledger;
         assert_eq!(ledger.count_of(Fate::Noted, "samples padded in front, moved to step 0"), 3);
         assert_eq!(ledger.count_of(Fate::Filled, &not_finite(Modality::Audio)), 3);
-        let absent = "samples whose vision is all zeros: marked as without it";
-        assert_eq!(ledger.count_of(Fate::Noted, absent), 3);
+        assert_eq!(ledger.count_of(Fate::Noted, &nothing_in(Modality::Vision)), 3);
         assert_eq!(summary.splits[0].present, [2, 2, 1]);
     }
 
@@ -465,6 +495,35 @@ mod tests {
         assert_eq!(floats(&data, 0)[..4], [0.0, 0.0, 0.0, 1.0]);
         let moved = "samples padded in front, moved to step 0";
         assert_eq!(summary.ledger.count_of(Fate::Noted, moved), 0);
+    }
+
+    /// MMSA tells the words' length, and pads what it fills; the other streams lose nothing by it.
+    #[test]
+    fn a_length_of_one_stream_does_not_cut_another() {
+        let mut parts = parts();
+        for part in &mut parts {
+            part.features[0] = table(&[2, 4, 1], &[1., 2., 7., 7., 1., 2., 3., 4.]);
+            part.features[1] = table(&[2, 4, 1], &[0., 0., 5., 6., 5., 6., 0., 0.]);
+            part.lengths[0] = Some(vec![2, 4]);
+        }
+        let (summary, data) = run(parts, &Options::default()).unwrap();
+        assert_eq!(data.train.lengths, [4, 4]);
+        assert_eq!(floats(&data, 1)[..4], [0., 0., 5., 6.]);
+        let language = floats(&data, 0);
+        assert_eq!(language[..2], [1., 2.]);
+        assert!(language[2].is_nan() && language[3].is_nan(), "padding was kept: {language:?}");
+        let what = "samples that go on in another stream past the length that is told";
+        assert_eq!(summary.ledger.count_of(Fate::Noted, what), 3);
+    }
+
+    #[test]
+    fn where_nothing_is_left_the_reason_is_told() {
+        let mut parts = parts();
+        parts[1].labels = RawLabels::Scores(vec![f64::NAN, f64::INFINITY]);
+        let error = run(parts, &Options::default()).unwrap_err().to_string();
+        let expected =
+            "valid: no sample is left, dropped were 2 samples whose score is not a number";
+        assert_eq!(error, expected);
     }
 
     #[test]
@@ -518,6 +577,10 @@ mod tests {
         assert_eq!(data.train.ids, ["a2"]);
         assert_eq!(data.valid.ids, ["b", "b#2"]);
         assert_eq!(data.test.ids, ["a1", "c2"]);
+        let options = PackOptions { shared_ids: SharedIds::Number, ..Default::default() };
+        let (_, data) = run(leaky(), &about(options)).unwrap();
+        assert_eq!(data.train.ids, ["train/a1", "a2"]);
+        assert_eq!(data.test.ids, ["test/a1", "c2"]);
     }
 
     #[test]

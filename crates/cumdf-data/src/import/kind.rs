@@ -50,10 +50,12 @@ impl Kind {
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Ok(Self::Npy),
             [b'P', b'K', 3, 4, ..] if extension == "npz" => Ok(Self::Npz),
             [b'P', b'K', 3, 4, ..] => bail!(
-                "is a zip archive; unpack it and give the file in it (an .npz of arrays must be \
-                 named .npz; torch files are not read)"
+                "is a zip archive; give the file in it, or name it .npz if it holds numpy arrays; a \
+                 file of torch.save is not read: save its arrays with numpy"
             ),
-            [0x1f, 0x8b, ..] => bail!("is compressed by gzip; unpack it first: gunzip FILE"),
+            [0x1f, 0x8b, ..] => {
+                bail!("is compressed by gzip; unpack it first: gunzip < FILE > UNPACKED")
+            }
             [b'7', b'z', 0xbc, 0xaf, ..] => bail!("is a 7-zip archive; unpack it first"),
             [b'R', b'a', b'r', b'!', ..] => bail!("is a rar archive; unpack it first"),
             _ if text.starts_with("<!doctype") || text.starts_with("<html") => {
@@ -71,7 +73,7 @@ impl Kind {
             ),
             _ => bail!(
                 "is of no kind that is read here: a folder of .csd files, a pickle, a TOML \
-                 manifest, .npy, .npz or HDF5"
+                 manifest, .npy, .npz or HDF5; docs/import.md shows how to name arrays in a manifest"
             ),
         }
     }

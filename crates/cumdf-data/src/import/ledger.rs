@@ -78,6 +78,12 @@ impl Ledger {
         self.0.iter().find(|e| e.fate == fate && e.what == what).map_or(0, |e| e.count)
     }
 
+    /// What was dropped, with counts, in one line.
+    pub fn dropped(&self) -> String {
+        let dropped = self.0.iter().filter(|entry| entry.fate == Fate::Dropped);
+        dropped.map(|e| format!("{} {}", e.count, e.what)).collect::<Vec<_>>().join(", ")
+    }
+
     /// Writes one line an entry, for a person to read.
     ///
     /// # Errors

@@ -75,16 +75,16 @@ pub struct CsdOptions {
 /// native one, or when `out` cannot be written; the message names the place.
 pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -> Result<Summary> {
     let kind = Kind::of(source)?;
-    let of_no_use = |what: &str| {
-        let source = source.display();
-        bail!("{source}: options about {what} were given, which are of no use for this source")
-    };
-    if kind == Kind::Folder {
-        if options.pack != PackOptions::default() {
-            return of_no_use("pickles and arrays");
+    let of_no_use = match kind {
+        Kind::Folder if options.pack != PackOptions::default() => Some("pickles and arrays"),
+        Kind::Pickle | Kind::Manifest if options.csd != CsdOptions::default() => {
+            Some("CMU-MultimodalSDK's files")
         }
-    } else if options.csd != CsdOptions::default() {
-        return of_no_use(".csd files");
+        _ => None,
+    };
+    if let Some(what) = of_no_use {
+        let source = source.display();
+        bail!("{source}: an option for {what} was given (--help), which is of no use here");
     }
     match kind {
         Kind::Folder => {
@@ -128,7 +128,9 @@ pub fn survey(path: &Path, bar: &ProgressBar) -> Result<Option<Survey>> {
     let told = match (kind, content(path)) {
         (Kind::Pickle, _) => Pack::open(path)?.survey(bar),
         (Kind::Manifest, _) => Manifest::load(path)?.survey(bar),
-        (Kind::Folder, _) => bail!("{}: is a folder; name the files in it", path.display()),
+        (Kind::Folder, _) => {
+            bail!("{0}: is a folder; name the files in it, as in inspect {0}/*.csd", path.display())
+        }
         (_, Content::Sequence) => csd::survey::survey(path, bar),
         (_, Content::Arrays) => arrays::survey(path, kind, bar),
         (_, Content::Native) => return Ok(None),
@@ -150,9 +152,7 @@ fn content(path: &Path) -> Content {
     match hdf::open(path) {
         Err(_) if matches!(Kind::of(path), Ok(Kind::Hdf5)) => Content::Native,
         Err(_) => Content::Arrays,
-        Ok(file) if file.attr("task").is_ok() || file.link_exists("train/language") => {
-            Content::Native
-        }
+        Ok(file) if file.attr("task").is_ok() || file.attr("name").is_ok() => Content::Native,
         Ok(_) if Sequence::open(path).is_ok() => Content::Sequence,
         Ok(_) => Content::Arrays,
     }

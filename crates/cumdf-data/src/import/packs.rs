@@ -25,8 +25,10 @@ use crate::{Modality, Split};
 
 /// The emotions of MulT's IEMOCAP, in the order of its labels.
 const MULT_EMOTIONS: [&str; 4] = ["neutral", "happy", "sad", "angry"];
-/// Entries of a split that are read besides features and labels.
-const READ_BESIDES: [&str; 4] = ["id", "text_bert", "audio_lengths", "vision_lengths"];
+/// BERT's input, `[N, 3, T]`: tokens, mask, segments.
+const MASK: &str = "text_bert";
+/// Where MMSA tells the used steps of each modality.
+const LENGTHS: [&str; 3] = [MASK, "audio_lengths", "vision_lengths"];
 
 /// What a project calls the arrays of a split.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +66,11 @@ impl Pack {
 
     fn decode(path: &Path) -> Result<Self> {
         let file = File::open(path).context("cannot be opened")?;
-        let pickle = cumdf_pickle::load(file, &Limits::default())?;
+        // Protocol 0 writes arrays as text, which is held; so a large file may take more.
+        let written = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        let usual = Limits::default();
+        let most = usual.max_inline_bytes.max(written.saturating_mul(3));
+        let pickle = cumdf_pickle::load(file, &Limits { max_inline_bytes: most, ..usual })?;
         let root = pickle.root();
         let mut emotions = Vec::new();
         if split_of(root, Split::Train).is_none() {
@@ -77,8 +83,9 @@ impl Pack {
         let top = emotions.first().and_then(|emotion| root.get(emotion)).unwrap_or(root);
         let Some(train) = split_of(top, Split::Train) else {
             bail!(
-                "holds a {} with {}, expected a dict with train, valid and test, as MMSA, MulT and \
-                 LMF write it",
+                "holds a {} with {}, expected a dict with train, valid and test, each a dict \
+                 of arrays, as MMSA, MulT and LMF write it; for any other layout save the arrays \
+                 with numpy and name them in a manifest, see docs/import.md",
                 root.kind(),
                 keys(root)
             );
@@ -120,7 +127,12 @@ impl Pack {
         }
         self.note_unused(&mut ledger);
         let write = || -> Result<Summary> {
-            let (task, parts) = (self.task(&options.pack)?, self.parts(&options.pack)?);
+            let task = self.task()?;
+            ensure!(
+                options.pack.label_column.is_none() || matches!(task, RawTask::Sentiment { .. }),
+                "--label-column picks a score, and the labels are emotions"
+            );
+            let parts = self.parts(&options.pack, &mut ledger)?;
             assemble::write(&source, &task, parts, options, out, ledger, bar)
         };
         write().with_context(|| self.path.display().to_string())
@@ -146,6 +158,11 @@ impl Pack {
                 let name = format!("{split}/{}", joined(key));
                 match self.table(value, &name) {
                     Ok(table) => tables.push((name, table)),
+                    Err(_) if joined(key) == self.layout.label => {
+                        let (shape, values) = self.block(value, &name)?;
+                        let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+                        survey.add_values(name, "list", shape, &values);
+                    }
                     Err(_) => {
                         let what = "entries that are no arrays of numbers";
                         survey.ledger.one(Fate::Found, what, format!("{name}, a {}", value.kind()));
@@ -171,13 +188,13 @@ impl Pack {
     }
 
     /// The kind of label.
-    fn task(&self, options: &PackOptions) -> Result<RawTask> {
+    fn task(&self) -> Result<RawTask> {
         if !self.emotions.is_empty() {
             return Ok(RawTask::Emotion { classes: self.emotions.clone() });
         }
         let label = self.entry(Split::Train, self.layout.label)?;
         Ok(match label.array().map(|array| array.shape) {
-            Some([_, 4, 2]) if options.label_column.is_none() => {
+            Some([_, 4, 2]) => {
                 RawTask::Emotion { classes: MULT_EMOTIONS.map(str::to_owned).to_vec() }
             }
             _ => RawTask::Sentiment { range: None },
@@ -185,12 +202,18 @@ impl Pack {
     }
 
     /// The three splits.
-    pub(crate) fn parts(&self, options: &PackOptions) -> Result<[Part<'_>; 3]> {
-        let part = |split: Split| self.part(split, options).with_context(|| split.to_string());
+    fn parts(&self, options: &PackOptions, ledger: &mut Ledger) -> Result<[Part<'_>; 3]> {
+        let masks = Split::ALL.map(|split| self.split(split).is_ok_and(|d| d.get(MASK).is_some()));
+        ensure!(
+            masks.iter().all(|mask| *mask == masks[0]),
+            "`{MASK}` is in some splits only: used steps would be told in these and not in the rest"
+        );
+        let mut part =
+            |split: Split| self.part(split, options, ledger).with_context(|| split.to_string());
         Ok([part(Split::Train)?, part(Split::Valid)?, part(Split::Test)?])
     }
 
-    fn part(&self, split: Split, options: &PackOptions) -> Result<Part<'_>> {
+    fn part(&self, split: Split, options: &PackOptions, ledger: &mut Ledger) -> Result<Part<'_>> {
         let features = self.layout.features.map(|name| -> Result<Box<dyn Table + '_>> {
             Ok(Box::new(self.table(self.entry(split, name)?, name)?))
         });
@@ -204,21 +227,24 @@ impl Pack {
         let mut lengths = [const { None }; 3];
         for modality in Modality::ALL {
             let m = modality.index();
-            let own_clock = steps(m) != steps(0) || options.pool.contains(modality);
-            let told = match modality {
-                Modality::Language => dict.get("text_bert"),
-                Modality::Audio => dict.get("audio_lengths").filter(|_| own_clock),
-                Modality::Vision => dict.get("vision_lengths").filter(|_| own_clock),
-            };
-            let Some(told) = told else { continue };
+            let key = LENGTHS[m];
+            let (Some(told), Some(most)) = (dict.get(key), steps(m)) else { continue };
+            let own_clock = m == 0 || steps(m) != steps(0) || options.pool.contains(modality);
             let read = match modality {
-                Modality::Language => self.mask_lengths(told, steps(0)).context("text_bert"),
-                _ => self.numbers(told).map(|all| Some(all.iter().map(|n| *n as usize).collect())),
+                Modality::Language => self.mask_lengths(told, most),
+                _ if own_clock => self.told_lengths(told, most).map(Some),
+                _ => Ok(None),
             };
-            lengths[m] = read.with_context(|| format!("lengths of {modality}"))?;
-            if let Some(lengths) = &lengths[m] {
-                let (n, found) = (labels.len(), lengths.len());
-                ensure!(found == n, "{found} lengths of {modality} for {n} labels");
+            lengths[m] = read.with_context(|| key.to_owned())?;
+            match &lengths[m] {
+                None => {
+                    let what = "used steps that are told and do not fit the features, not used";
+                    ledger.one(Fate::Noted, what, format!("{split}/{key}"));
+                }
+                Some(lengths) => {
+                    let (n, found) = (labels.len(), lengths.len());
+                    ensure!(found == n, "{key} has {found} rows for {n} labels");
+                }
             }
         }
         Ok(Part { features, labels, ids, lengths })
@@ -273,12 +299,12 @@ impl Pack {
 
     /// The used steps that BERT's attention mask tells, `[N, 3, T]` with the mask second; `None`
     /// when its steps are not those of the features.
-    fn mask_lengths(&self, mask: Item<'_>, steps: Option<usize>) -> Result<Option<Vec<usize>>> {
-        let mut table = self.table(mask, "text_bert")?;
+    fn mask_lengths(&self, mask: Item<'_>, steps: usize) -> Result<Option<Vec<usize>>> {
+        let mut table = self.table(mask, MASK)?;
         let [n, 3, t] = *table.shape() else {
             bail!("has shape {:?}, expected [N, 3, T]", table.shape());
         };
-        if steps != Some(t) {
+        if steps != t {
             return Ok(None);
         }
         let used = |row: usize| -> Result<usize> {
@@ -288,12 +314,26 @@ impl Pack {
         (0..n).map(used).collect::<Result<_>>().map(Some)
     }
 
+    /// Used steps, whole numbers up to `most`.
+    fn told_lengths(&self, told: Item<'_>, most: usize) -> Result<Vec<usize>> {
+        let length = |(row, length): (usize, f64)| -> Result<usize> {
+            ensure!(
+                length.fract() == 0.0 && (0.0..=most as f64).contains(&length),
+                "sample {row} is {length}, expected a whole number of used steps, 0 to {most}"
+            );
+            Ok(length as usize)
+        };
+        self.numbers(told)?.into_iter().enumerate().map(length).collect()
+    }
+
     /// Names of samples: texts, numbers, or a row of them each, such as video, start and end.
     fn ids(&self, ids: Item<'_>) -> Result<Vec<String>> {
         if let Some(array) = ids.array() {
             let texts: Vec<String> = match (array.objects(), array.dtype.kind) {
                 (Some(objects), _) => objects.map(joined).collect(),
-                (None, Kind::Text | Kind::Bytes) => array.read_texts(&mut self.reopen()?)?,
+                (None, Kind::Text | Kind::Bytes | Kind::Int | Kind::Uint) => {
+                    array.read_texts(&mut self.reopen()?)?
+                }
                 (None, _) => {
                     let numbers = array.read_f64(&mut self.reopen()?, 0..array.n_rows())?;
                     numbers.iter().map(f64::to_string).collect()
@@ -331,8 +371,10 @@ impl Pack {
     fn table<'a>(&self, item: Item<'a>, name: &str) -> Result<PickledArray<'a>> {
         let refuse = || anyhow!("{name} is a {}, expected an array of numbers", item.kind());
         let array = item.array().filter(|array| !array.shape.is_empty()).ok_or_else(refuse)?;
+        let mut objects = array.objects().into_iter().flatten();
         match array.dtype.kind {
             Kind::Bytes | Kind::Text => Err(refuse()),
+            Kind::Object if objects.any(|item| item.float().is_none()) => Err(refuse()),
             _ => Ok(PickledArray { array, file: self.reopen()? }),
         }
     }
@@ -372,7 +414,8 @@ impl Pack {
         for (key, _) in dict.entries().into_iter().flatten() {
             let Some(key) = key.text() else { continue };
             let used = self.layout.features.contains(&&*key)
-                || READ_BESIDES.contains(&&*key)
+                || LENGTHS.contains(&&*key)
+                || key == "id"
                 || self.layout.label == key;
             if !used {
                 ledger.one(Fate::Noted, "entries of a split that are not used", key);
@@ -445,28 +488,24 @@ fn joined(item: Item<'_>) -> String {
 
 /// Labels of shape `[N]`, `[N, 1]` or `[N, 1, 1]` are scores, of `[N, C, 2]` emotions by no and yes.
 fn labels_of(shape: &[usize], values: &[f64], column: Option<usize>) -> Result<RawLabels> {
-    let n = shape.first().copied().unwrap_or(0);
-    match (shape, column) {
-        ([_, classes, 2], None) if *classes > 1 => {
-            let yes = |pair: &[f64]| pair[1] > pair[0];
-            let rows = values.chunks(2 * classes).map(|row| row.chunks(2).map(yes).collect());
-            return Ok(RawLabels::Classes(rows.collect()));
-        }
-        _ if shape[1..].iter().product::<usize>() == 1 => {
-            return Ok(RawLabels::Scores(values.to_vec()));
-        }
-        _ => {}
+    let width: usize = shape[1..].iter().product();
+    if let [_, classes @ 4, 2] = shape {
+        let yes = |pair: &[f64]| pair[1] > pair[0];
+        let rows = values.chunks(2 * classes).map(|row| row.chunks(2).map(yes).collect());
+        return Ok(RawLabels::Classes(rows.collect()));
     }
-    let width = values.len() / n.max(1);
-    let Some(column) = column else {
-        bail!(
-            "has shape {shape:?}, {width} numbers a sample; pick the score with --label-column 0 \
-             to {}",
+    match column {
+        None if width == 1 => Ok(RawLabels::Scores(values.to_vec())),
+        Some(column) if width > 1 && column < width => {
+            Ok(RawLabels::Scores(values.chunks(width).map(|row| row[column]).collect()))
+        }
+        Some(column) => bail!("has shape {shape:?}: there is no --label-column {column} to choose"),
+        None => bail!(
+            "has shape {shape:?}, {width} numbers a sample, expected [N] scores, or [N, 4, 2] for \
+             IEMOCAP's emotions; if one of the numbers is the score, --label-column 0 to {} picks it",
             width.saturating_sub(1)
-        );
-    };
-    ensure!(column < width, "has {width} numbers a sample, --label-column {column} is past them");
-    Ok(RawLabels::Scores(values.chunks(width).map(|row| row[column]).collect()))
+        ),
+    }
 }
 
 /// Whether a sample has an emotion: one number above 0, or two, no and yes.

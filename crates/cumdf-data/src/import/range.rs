@@ -6,7 +6,8 @@ use crate::Task;
 
 /// How far past the end of its range a score may lie and still mean the end.
 const ROUNDING: f64 = 1e-4;
-/// Ranges in use; the first that holds all scores is taken: CH-SIMS, CMU-MOSI, ICT-MMMO.
+/// Ranges in use, of CH-SIMS, CMU-MOSI, ICT-MMMO and others; the first that holds all scores is
+/// taken.
 const IN_USE: [[i64; 2]; 4] = [[-1, 1], [-3, 3], [1, 5], [0, 5]];
 
 /// The task of these scores, in the range that is given or else the narrowest in use.

@@ -1,9 +1,9 @@
 //! Where an import's data came from, as the new file says.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::ProgressBar;
 
 use crate::import::known::{self, KnownFile};
@@ -69,6 +69,17 @@ pub(crate) fn sum(path: &Path, bar: &ProgressBar) -> Result<String> {
     bar.reset();
     bar.set_length(0);
     Ok(sum)
+}
+
+/// Refuses to write over what is read.
+pub(crate) fn refuse_to_replace<'a>(
+    out: &Path,
+    mut read: impl Iterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    let Ok(real) = out.canonicalize() else { return Ok(()) };
+    let own = read.find(|path| path.canonicalize().is_ok_and(|path| path == real));
+    ensure!(own.is_none(), "{}: is read by this import, write elsewhere", out.display());
+    Ok(())
 }
 
 /// The last part of a path.

@@ -98,6 +98,19 @@ impl Survey {
         Ok(())
     }
 
+    /// Adds a table whose values are at hand.
+    pub(crate) fn add_values(
+        &mut self,
+        name: String,
+        dtype: &str,
+        shape: Vec<usize>,
+        values: &[f32],
+    ) {
+        let mut survey = TableSurvey { name, dtype: dtype.to_owned(), shape, ..Default::default() };
+        survey.count(values);
+        self.tables.push(survey);
+    }
+
     /// Notes names that occur twice in a split, or in two splits.
     pub(crate) fn note_ids(&mut self, ids: [Option<&[String]>; 3]) {
         let mut owner: HashMap<&str, Split> = HashMap::new();
@@ -106,7 +119,7 @@ impl Survey {
                 self.ledger.one(Fate::Noted, "splits without names of samples", split);
                 continue;
             };
-            for id in ids {
+            for id in ids.iter().filter(|id| !id.is_empty()) {
                 match owner.insert(id, split) {
                     Some(first) if first == split => {
                         self.ledger.one(Fate::Noted, "ids that stand twice in a split", id);

@@ -116,7 +116,8 @@ fn a_survey_tells_shapes_types_and_names() {
     let survey = import::survey(&path, &ProgressBar::hidden()).unwrap().expect("not native");
     let tables: Vec<_> =
         survey.tables.iter().map(|t| (t.name.as_str(), t.dtype.as_str(), &t.shape[..])).collect();
-    assert_eq!(tables.len(), 6);
+    assert_eq!(tables.len(), 9);
+    assert_eq!(tables[6], ("train/label", "score", &[5][..]));
     assert_eq!(tables[0], ("train/audio", "float32", &[5, 4, 2][..]));
     assert_eq!(tables[5], ("test/vision", "float16", &[3, 4, 2][..]));
     assert!(survey.remarks.iter().any(|remark| remark.starts_with("5 + 2 + 3 = 10 samples")));
@@ -140,4 +141,27 @@ fn inspect_tells_what_loose_arrays_are_and_import_what_to_do_with_them() {
         assert_eq!(code, 1);
         assert!(errors.contains("holds arrays; name them in a manifest"), "{errors}");
     }
+}
+
+#[test]
+fn an_import_does_not_replace_the_arrays_that_it_reads() {
+    let (folder, path) = manifest(
+        "task = 'sentiment'",
+        "language = 'DIR/SPLIT-text.npy'\nlabel = { file = 'own.h5', array = 'SPLIT' }",
+    );
+    let own = folder.path().join("own.h5");
+    let file = hdf5::File::create(&own).unwrap();
+    for (split, n) in Split::ALL.into_iter().zip(COUNTS) {
+        file.new_dataset_builder().with_data(&vec![0.5f32; n]).create(split.name()).unwrap();
+    }
+    drop(file);
+    let before = fs::read(&own).unwrap();
+    let args = ["import", path.to_str().unwrap(), "--out", own.to_str().unwrap(), "--force"];
+    let (code, _, errors) = run(&args);
+    assert_eq!(code, 1);
+    assert!(errors.contains("is read by this import, write elsewhere"), "{errors}");
+    assert_eq!(fs::read(&own).unwrap(), before);
+    let out = folder.path().join("new.h5");
+    let args = ["import", path.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    assert_eq!(run(&args).0, 0, "it is a good manifest otherwise");
 }

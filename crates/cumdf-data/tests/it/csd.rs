@@ -391,7 +391,10 @@ fn a_folder_is_understood_or_its_ambiguity_named() {
     assert_eq!(found, Sequences { steps: None, ..small.sequences() });
     small.made("smile.csd", "OpenSMILE", &[]);
     let error = format!("{:#}", Sequences::in_folder(folder, &Given::default()).expect_err("two"));
-    assert!(error.contains("several files of audio: audio.csd, smile.csd; name one"), "{error}");
+    for expected in ["several files of audio: ", "audio.csd, ", "smile.csd; name one with --audio"]
+    {
+        assert!(error.contains(expected), "{error}");
+    }
     let given = Given { audio: Some(small.path("smile.csd")), ..Given::default() };
     let found = Sequences::in_folder(folder, &given).expect("audio is named");
     assert_eq!(found.audio, given.audio);
@@ -550,7 +553,7 @@ fn the_command_finds_the_files_of_a_folder() {
     assert!(source_noted.contains("CMU_MOSI_COVAREP.csd ("), "{source_noted}");
     let (code, _, errors) = run(&["import", source, "--out", new, "--force", "--pool", "audio"]);
     assert_eq!(code, 1);
-    assert!(errors.contains("about pickles and arrays were given"), "{errors}");
+    assert!(errors.contains("an option for pickles and arrays was given"), "{errors}");
 
     let covarep = fixtures.join("CMU_MOSI_COVAREP.csd");
     let covarep = covarep.to_str().expect("UTF-8");

@@ -211,6 +211,49 @@ fn inspect_tells_a_pack_without_importing_it() {
 }
 
 #[test]
+fn options_of_no_use_are_refused() {
+    for (name, options, expected) in [
+        ("mult_iemocap.pkl", &["--label-column", "0"][..], "the labels are emotions"),
+        ("mult_iemocap.pkl", &["--range", "0,1"], "the labels are emotions"),
+        ("mmsa_aligned.pkl", &["--label-column", "3"], "no --label-column 3"),
+        ("mmsa_aligned.pkl", &["--folds", "f.json"], "option for CMU-MultimodalSDK's files"),
+    ] {
+        let error = refused(name, options);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// 4 GB are more than anything here needs, and less than these files would take.
+#[cfg(target_os = "linux")]
+#[test]
+fn small_files_do_not_take_much_memory() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let array = |name: &str, rows: usize| {
+        let file = hdf5::File::create(folder.path().join(name)).unwrap();
+        let builder = file.new_dataset::<f32>().chunk((1 << 16, 1));
+        builder.deflate(9).shape((rows, 1)).create("x").unwrap();
+    };
+    array("empty.h5", 200_000_000);
+    let mut manifest = "name = 'x'\ntask = 'sentiment'\n".to_owned();
+    for split in Split::ALL {
+        manifest += &format!("[{split}]\naudio = 'empty.h5'\nlabel = 'empty.h5'\n");
+    }
+    let path = folder.path().join("m.toml");
+    fs::write(&path, manifest).unwrap();
+    let out = folder.path().join("new.h5");
+    let command = format!(
+        "ulimit -v 4000000; exec {} import {} --out {}",
+        env!("CARGO_BIN_EXE_cumdf-data"),
+        path.display(),
+        out.display()
+    );
+    let done = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+    let errors = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("200000000 rows; at most"), "{errors}");
+}
+
+#[test]
 fn a_pickle_that_would_run_something_is_refused_by_name() {
     let folder = tempfile::TempDir::new().unwrap();
     let hostile = folder.path().join("hostile.pkl");

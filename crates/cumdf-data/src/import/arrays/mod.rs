@@ -16,7 +16,7 @@ use npy::{Npy, Npz};
 use crate::hdf::{self, Node, Rows, chunks};
 use crate::import::assemble::{self, RawTask};
 use crate::import::kind::Kind;
-use crate::import::source::{Mark, Source, file_name};
+use crate::import::source::{self, Mark, Source, file_name};
 use crate::import::table::{Part, RawLabels, Table};
 use crate::import::{Fate, Ledger, Options, Summary, Survey};
 use crate::{Modality, Split};
@@ -27,6 +27,8 @@ pub(crate) use manifest::Manifest;
 const LAYOUT: &str = "manifest of arrays";
 /// Arrays of one file that a survey reads.
 const MOST_TOLD: usize = 1000;
+/// Samples of a split, at most: labels and names are held. CMU-MOSEI has 16,326.
+const MOST_SAMPLES: usize = 2_000_000;
 /// Names of arrays told where the one that was asked for is not there.
 const NAMES_TOLD: usize = 12;
 
@@ -45,6 +47,7 @@ impl Manifest {
         let parts = self.parts()?;
         let mut source = Source::of_file(&self.name, LAYOUT, &self.path, bar)?;
         let files = self.files();
+        source::refuse_to_replace(out, files.iter().chain([&self.path]))?;
         let bytes = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
         source.files.push((format!("{} files of arrays", files.len()), Mark::Bytes(bytes)));
         assemble::write(&source, &self.task, parts, options, out, Ledger::default(), bar)
@@ -63,6 +66,17 @@ impl Manifest {
                     .add(format!("{split}/{modality}"), table.as_mut(), bar)
                     .with_context(|| format!("{}: {split}.{modality}", self.path.display()))?;
             }
+        }
+        for (split, part) in Split::ALL.into_iter().zip(&parts) {
+            let (dtype, values): (_, Vec<f32>) = match &part.labels {
+                RawLabels::Scores(scores) => ("score", scores.iter().map(|s| *s as f32).collect()),
+                RawLabels::Classes(rows) => {
+                    ("flags", rows.iter().flatten().map(|flag| f32::from(*flag)).collect())
+                }
+            };
+            let (n, width) = (part.labels.len(), values.len() / part.labels.len().max(1));
+            let shape = if width == 1 { vec![n] } else { vec![n, width] };
+            survey.add_values(format!("{split}/label"), dtype, shape, &values);
         }
         survey.note_ids(parts.each_ref().map(|part| part.ids.as_deref()));
         let [train, ..] = &parts;
@@ -107,7 +121,7 @@ pub(crate) fn survey(path: &Path, kind: Kind, bar: &ProgressBar) -> Result<Surve
                 survey.add(name, table.as_mut(), bar)?;
             }
             Err(error) => {
-                let what = "arrays that hold no numbers";
+                let what = "arrays that are not read";
                 survey.ledger.one(Fate::Found, what, format!("{name} {error}"));
             }
         }
@@ -140,6 +154,10 @@ impl Opened {
             let table = Array::open(folder, place).and_then(Array::table);
             let table = table.with_context(|| at.clone())?;
             let n = table.shape()[0];
+            ensure!(
+                n <= MOST_SAMPLES,
+                "{at} has {n} rows; at most {MOST_SAMPLES} samples are read"
+            );
             rows.push((n, format!("{key} {n} ({place})")));
             Ok(Column { at, table })
         };

@@ -3,6 +3,8 @@
 //! Two intervals overlap when they share more than [`EPSILON`] seconds. A word's features are the
 //! plain mean over all frames that overlap it, however long each is.
 
+use anyhow::{Result, ensure};
+
 /// Seconds that intervals have to share to overlap; shorter ones are no intervals. The SDK's.
 pub(crate) const EPSILON: f64 = 1e-5;
 
@@ -52,6 +54,9 @@ impl<'a> Timeline<'a> {
     }
 }
 
+/// Pairs of a frame and a word in one video, at most; an hour of speech has a million.
+const MOST_SHARED: usize = 1 << 24;
+
 /// Which words each frame belongs to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
@@ -62,16 +67,25 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Words in order of their starts; frames in any order, improper ones belong to no word.
-    pub(crate) fn of(words: &[Interval], frames: &[Interval]) -> Self {
+    ///
+    /// # Errors
+    /// When far more words share a frame than anybody can speak.
+    pub(crate) fn of(words: &[Interval], frames: &[Interval]) -> Result<Self> {
         let timeline = Timeline::new(words);
         let mut all = Self::default();
         for frame in frames {
             if is_proper(*frame) {
                 all.words.extend(timeline.overlapping(*frame));
+                ensure!(
+                    all.words.len() <= MOST_SHARED.max(4 * frames.len()),
+                    "{} frames overlap {} words more than {MOST_SHARED} times: the times are wrong",
+                    frames.len(),
+                    words.len()
+                );
             }
             all.ends.push(all.words.len());
         }
-        all
+        Ok(all)
     }
 
     /// The words of one frame.
@@ -184,7 +198,7 @@ mod tests {
             words.retain(|word| is_proper(*word));
             words.sort_by(|a, b| a[0].total_cmp(&b[0]));
             let frames = intervals(&mut rng, 60, if seed % 2 == 0 { 0.3 } else { 9.0 });
-            let found = Membership::of(&words, &frames);
+            let found = Membership::of(&words, &frames).unwrap();
             let mut counts = vec![0; words.len()];
             for (f, frame) in frames.iter().enumerate() {
                 let naive: Vec<usize> = (0..words.len())

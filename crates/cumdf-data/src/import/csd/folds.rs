@@ -31,8 +31,9 @@ impl Folds {
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         ensure!(
             !paths.is_empty(),
-            "no folds given: name with --folds CMU-MultimodalSDK's folds file (cmu_mosi_std_folds.py) or a \
-             JSON file of the videos in train, valid and test"
+            "no folds given and none in the folder: name with --folds the SDK's own folds file \
+             (cmu_mosi_std_folds.py, in its repository) or a JSON file of the videos in train, \
+             valid and test"
         );
         let mut lists: [Option<Vec<String>>; 3] = Default::default();
         for path in paths {

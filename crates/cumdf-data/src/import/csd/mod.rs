@@ -55,7 +55,7 @@ use words::{Joined, Joiner};
 
 use crate::hdf::chunks::{Scratch, Times};
 use crate::import::known::{self, KnownSet};
-use crate::import::source::{Mark, Source, file_name};
+use crate::import::source::{self, Mark, Source, file_name};
 use crate::import::{Entry, Fate, Ledger, Summary};
 use crate::native::sha256_of;
 use crate::writer::{Shape, Writer};
@@ -162,7 +162,9 @@ impl Sequences {
     /// files do not answer, or `out` cannot be written. Then nothing is left at `out`.
     pub fn import(&self, out: &Path, bar: &ProgressBar) -> Result<Summary> {
         let start = Instant::now();
-        self.check_out(out)?;
+        let options = [&self.audio, &self.vision, &self.words].into_iter().flatten();
+        let all = [&self.language, &self.labels].into_iter().chain(options).chain(&self.folds);
+        source::refuse_to_replace(out, all)?;
         let mut ledger = Ledger::default();
         let folds = Folds::open(&self.folds)?;
         for video in &folds.repeated {
@@ -187,6 +189,10 @@ impl Sequences {
             "neither the metadata nor the file names say CMU-MOSI, CMU-MOSEI or IEMOCAP; say how \
              many words a sample has at most with --steps",
         )?;
+        ensure!(
+            self.range.is_none() || self.target == Target::Sentiment,
+            "--range is for scores, and the labels are to be emotions"
+        );
         ensure!(steps > 0, "steps is 0: a sample needs at least one word");
         let name = self.name(&labels, known);
         let mut annotations = Annotations::read(&labels, &folds, self.target, &mut ledger)?;
@@ -257,6 +263,7 @@ impl Sequences {
             },
         )?;
         joiner.check(&ledger)?;
+        writer.check_filled(&ledger)?;
         let splits = writer.finish(&name, &task)?;
         tracing::debug!(
             opening = ?opened,
@@ -285,16 +292,6 @@ impl Sequences {
         let paths = paths.chain(self.folds.iter().map(PathBuf::as_path));
         let files = paths.map(mark).collect::<Result<_>>()?;
         Ok(Source { name: String::new(), layout: "CMU-MultimodalSDK sequences", files })
-    }
-
-    /// Refuses to write over what is read.
-    fn check_out(&self, out: &Path) -> Result<()> {
-        let Ok(out) = out.canonicalize() else { return Ok(()) };
-        let options = [&self.audio, &self.vision, &self.words].into_iter().flatten();
-        let mut all = [&self.language, &self.labels].into_iter().chain(options).chain(&self.folds);
-        let source = all.find(|path| path.canonicalize().is_ok_and(|path| path == out));
-        ensure!(source.is_none(), "{}: is read by this import, write elsewhere", out.display());
-        Ok(())
     }
 
     fn threads(&self) -> usize {

@@ -104,13 +104,18 @@ impl Sequences {
         let is = |path: &Path, extension: &str| {
             path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
         };
+        ensure!(
+            files.iter().any(|path| is(path, "csd")),
+            "holds no .csd file; give the folder of CMU-MultimodalSDK's files, or the manifest or \
+             pickle itself"
+        );
         let mut found: Vec<(Role, PathBuf)> = Vec::new();
         let mut unknown = Vec::new();
         for path in files.iter().filter(|path| is(path, "csd")) {
-            let sequence = Sequence::open(path)?;
-            match Role::of(&sequence) {
-                Some(role) => found.push((role, path.clone())),
-                None => unknown.push(shown(path)),
+            match Sequence::open(path).map(|sequence| Role::of(&sequence)) {
+                Ok(Some(role)) => found.push((role, path.clone())),
+                Ok(None) => unknown.push(shown(path)),
+                Err(error) => unknown.push(format!("{error:#}")),
             }
         }
         let one = |role: Role, given: &Option<PathBuf>| -> Result<Option<PathBuf>> {
@@ -119,7 +124,7 @@ impl Sequences {
                 (Some(given), _) => Ok(Some(given.clone())),
                 (None, 0 | 1) => Ok(paths().next().cloned()),
                 (None, _) => {
-                    let names: Vec<_> = paths().map(|path| shown(path)).collect();
+                    let names: Vec<_> = paths().map(|path| path.display().to_string()).collect();
                     bail!(
                         "several files of {0}: {1}; name one with --{0}",
                         role.name(),
@@ -146,7 +151,7 @@ impl Sequences {
             ensure!(
                 folds.len() <= 1,
                 "several files of folds: {}; name one with --folds",
-                folds.iter().map(|path| shown(path)).collect::<Vec<_>>().join(", ")
+                folds.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             );
         }
         let language = needed(Role::Language, &given.language)?;

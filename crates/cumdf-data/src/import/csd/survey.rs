@@ -5,11 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
-use super::{Sequence, Values, in_order};
+use super::words::is_silence;
+use super::{Sequence, Values, align, in_order};
 use crate::import::{Fate, Survey, TableSurvey};
-
-/// Intervals shorter than this, in seconds, are dropped when a file is aligned.
-const SHORTEST: f64 = 1e-5;
 
 /// What one video has.
 #[derive(Debug, Default)]
@@ -77,13 +75,11 @@ fn see(sequence: &Sequence, video: &str) -> Result<Seen> {
     if (end - start).is_finite() {
         seen.seconds = (end - start).max(0.0);
     }
-    let short = |[start, end]: &&[f64; 2]| (end - start).abs() < SHORTEST;
-    seen.short = track.intervals.iter().filter(short).count() as u64;
+    seen.short = track.intervals.iter().filter(|i| !align::is_proper(**i)).count() as u64;
     match track.values {
         Values::Numbers { values, .. } => seen.table.count(&values),
         Values::Texts(texts) => {
-            let silent = |text: &&String| text.is_empty() || text.eq_ignore_ascii_case("sp");
-            seen.silence = texts.iter().filter(silent).count() as u64;
+            seen.silence = texts.iter().filter(|text| is_silence(text)).count() as u64;
         }
     }
     Ok(seen)

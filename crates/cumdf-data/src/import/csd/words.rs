@@ -36,6 +36,9 @@ pub(crate) struct Joined {
     pub(crate) ledger: Ledger,
 }
 
+/// Bytes of one video's samples, at most.
+const LARGEST_VIDEO: usize = 1 << 30;
+
 /// The words of a video that are used, in order of their starts.
 #[derive(Debug, Default)]
 struct Words {
@@ -90,6 +93,12 @@ impl Joiner<'_> {
         scratch: &mut Scratch,
         ledger: &mut Ledger,
     ) -> Result<Vec<Sample>> {
+        let values: usize = (0..3).map(|m| self.shape.steps[m] * self.shape.dims[m]).sum();
+        ensure!(
+            segments.len().saturating_mul(4 * values) <= LARGEST_VIDEO,
+            "video {video} has {} labelled segments: more than are held at a time",
+            segments.len()
+        );
         let language = self.language.rows(video, scratch)?;
         let words = self.words(video, &language, scratch, ledger)?;
         let timeline = Timeline::new(&words.intervals);
@@ -227,7 +236,8 @@ impl Joiner<'_> {
         let frames = sequence.rows(video, scratch)?;
         let improper = frames.intervals.iter().filter(|frame| !align::is_proper(**frame)).count();
         ledger.count(Fate::Dropped, &format!("frames of {modality} of no length"), improper as u64);
-        let membership = Membership::of(words, &frames.intervals);
+        let membership = Membership::of(words, &frames.intervals)
+            .with_context(|| format!("{}: video {video}", sequence.path().display()))?;
         let dim = self.shape.dims[modality.index()];
         let mut means = Means::new(membership.frames(words.len()), dim);
         let mut holes = 0;
@@ -272,8 +282,12 @@ impl Joiner<'_> {
                 continue;
             }
             let (modality, dim) = (Modality::ALL[m + 1], self.shape.dims[m + 1]);
-            let means = means[m].as_ref().filter(|means| steps.iter().any(|s| means.has(*s)));
-            let Some(means) = means else {
+            let values: Vec<f32> = match &means[m] {
+                Some(means) => steps.iter().flat_map(|step| means.of(*step)).collect(),
+                None => Vec::new(),
+            };
+            let seen = values.iter().any(|value| value.is_finite() && *value != 0.0);
+            let Some(means) = means[m].as_ref().filter(|_| seen) else {
                 let drop = self.incomplete == Incomplete::Drop;
                 let fate = if drop { Fate::Dropped } else { Fate::Noted };
                 ledger.one(fate, &format!("segments without {modality}"), &segment.id);
@@ -282,9 +296,6 @@ impl Joiner<'_> {
                 }
                 continue;
             };
-            let values = &mut features[m + 1];
-            values.reserve(self.shape.steps[m + 1] * dim);
-            steps.iter().for_each(|step| values.extend(means.of(*step)));
             let (mut words, mut holes) = (0, 0);
             for (step, row) in steps.iter().zip(values.chunks_exact(dim)) {
                 if means.has(*step) {
@@ -293,7 +304,8 @@ impl Joiner<'_> {
                     words += 1;
                 }
             }
-            values.resize(self.shape.steps[m + 1] * dim, 0.0);
+            features[m + 1] = values;
+            features[m + 1].resize(self.shape.steps[m + 1] * dim, 0.0);
             present = present.union(ModalitySet::of([modality]));
             ledger.count(Fate::Filled, &format!("words without a frame of {modality}"), words);
             let what = format!("features of words that no frame of {modality} has");
@@ -305,7 +317,7 @@ impl Joiner<'_> {
 }
 
 /// Whether a word is a pause of the forced alignment.
-fn is_silence(text: &str) -> bool {
+pub(super) fn is_silence(text: &str) -> bool {
     let text = text.trim();
     text.is_empty() || text.eq_ignore_ascii_case("sp")
 }
@@ -318,8 +330,8 @@ fn is_repeated(language: &Rows<'_>, row: usize, before: Option<usize>) -> bool {
         && before.is_some_and(|before| bits(before) == bits(row) && entry(before) != entry(row))
 }
 
-/// The text of each word: the one at the same time, or, where times differ but there are as many of
-/// both, the one at the same place.
+/// The text of each word: the one at the same time, or, where no time agrees but there are as many
+/// of both, the one at the same place.
 fn texts_of(words: &[Interval], times: &[Interval], texts: Vec<String>) -> Vec<Option<String>> {
     let order = align::by_start(times);
     let same = |a: f64, b: f64| (a - b).abs() <= EPSILON;
@@ -334,7 +346,7 @@ fn texts_of(words: &[Interval], times: &[Interval], texts: Vec<String>) -> Vec<O
     for row in align::by_start(words) {
         places[row] = find(words[row]);
     }
-    if places.contains(&None) && words.len() == times.len() {
+    if places.iter().all(Option::is_none) && words.len() == times.len() {
         places = (0..words.len()).map(Some).collect();
     }
     places.into_iter().map(|place| place.map(|at| texts[at].clone())).collect()
