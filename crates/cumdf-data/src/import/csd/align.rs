@@ -228,4 +228,11 @@ mod tests {
         assert!(first[2].is_nan() && means.of(1).all(f32::is_nan), "{first:?}");
         assert!(means.has(0) && !means.has(1));
     }
+
+    #[test]
+    fn times_that_cannot_be_are_refused_before_they_take_memory() {
+        let all = vec![[0.0, 1.0]; 5000];
+        let error = Membership::of(&all, &all).unwrap_err().to_string();
+        assert!(error.contains("the times are wrong"), "{error}");
+    }
 }
