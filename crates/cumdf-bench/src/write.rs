@@ -165,7 +165,7 @@ pub fn latex(table: &Table) -> String {
     out
 }
 
-/// The headline metrics, narrow enough for [`WIDTH`]: rows are models, each followed by the
+/// The headline metrics, narrow enough for `WIDTH`: rows are models, each followed by the
 /// paper's figures. Reserved rows show those alone.
 pub fn terminal(table: &Table, all_metrics: bool) -> String {
     let mut out = format!("{}\n", table.title);

@@ -5,7 +5,8 @@
 //!   [`FeatureStats`]. [`TrainSet`] hands out labels, [`EvalSet`] has none to hand out;
 //! - [`MrmsConfig`] and [`View`]: what is hidden, in training and in evaluation;
 //! - [`synthetic`]: two seeded corpora whose truth is known;
-//! - [`inspect`]: the statistics of a file.
+//! - [`inspect`]: the statistics of a file;
+//! - [`import`]: data sets in the layouts that people have, made into such files.
 //!
 //! ```no_run
 //! use cumdf_data::{Corpus, Dataset, EpochOrder, ModalitySet, MrmsConfig, View, synthetic};
