@@ -386,8 +386,13 @@ impl Pack {
     fn split(&self, split: Split) -> Result<Item<'_>> {
         match self.emotions.first() {
             Some(emotion) => self.split_under(emotion, split),
-            None => split_of(self.pickle.root(), split)
-                .with_context(|| format!("has no {split}; it holds {}", keys(self.pickle.root()))),
+            None => split_of(self.pickle.root(), split).with_context(|| {
+                format!(
+                    "the pack holds {}, and no {split}; three splits are needed: cut one off the \
+                     others before it is pickled",
+                    keys(self.pickle.root())
+                )
+            }),
         }
     }
 
