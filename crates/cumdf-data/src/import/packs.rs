@@ -203,7 +203,10 @@ impl Pack {
 
     /// The three splits.
     fn parts(&self, options: &PackOptions, ledger: &mut Ledger) -> Result<[Part<'_>; 3]> {
-        let masks = Split::ALL.map(|split| self.split(split).is_ok_and(|d| d.get(MASK).is_some()));
+        let mut masks = Vec::new();
+        for split in Split::ALL {
+            masks.push(self.split(split)?.get(MASK).is_some());
+        }
         ensure!(
             masks.iter().all(|mask| *mask == masks[0]),
             "`{MASK}` is in some splits only: used steps would be told in these and not in the rest"
@@ -387,10 +390,10 @@ impl Pack {
         match self.emotions.first() {
             Some(emotion) => self.split_under(emotion, split),
             None => split_of(self.pickle.root(), split).with_context(|| {
+                let held = keys(self.pickle.root());
                 format!(
-                    "the pack holds {}, and no {split}; three splits are needed: cut one off the \
-                     others before it is pickled",
-                    keys(self.pickle.root())
+                    "the pack holds {held}, and no {split}; three splits are needed: cut one off \
+                     the others before it is pickled"
                 )
             }),
         }
