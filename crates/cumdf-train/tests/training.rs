@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,13 @@ use cumdf_train::{
 };
 use serde_json::Value;
 use tch::{Device, Kind, Tensor, nn::VarStore};
+
+/// Held by a test from start to end: data and training draw from libtorch's generator, of which a
+/// process has only one.
+fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const TINY: [&str; 5] = [
     "model.hidden_dim=8",
@@ -83,6 +91,7 @@ fn written(folder: &Path) -> PathBuf {
 
 #[test]
 fn a_killed_run_resumes_to_the_same_bytes_and_the_teacher_stays_as_it_was() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let data = written(folder.path());
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
@@ -125,6 +134,7 @@ fn a_killed_run_resumes_to_the_same_bytes_and_the_teacher_stays_as_it_was() {
 
 #[test]
 fn a_folder_with_results_is_not_overwritten_without_a_word() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let (data, out) = (written(folder.path()), folder.path().join("run"));
     assert!(run(student(&data, &out, &[])).status.success());
@@ -138,6 +148,7 @@ fn a_folder_with_results_is_not_overwritten_without_a_word() {
 
 #[test]
 fn evaluate_prints_json_and_writes_a_row_per_sample() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let (data, out) = (written(folder.path()), folder.path().join("run"));
     assert!(run(student(&data, &out, &[])).status.success());
@@ -175,6 +186,7 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
 
 #[test]
 fn predictions_do_not_depend_on_labels_batch_mates_or_padding() {
+    let _alone = alone();
     let config = tiny_config();
     let corpus = tiny_corpus();
     let folder = tempfile::tempdir().expect("a folder");
@@ -218,6 +230,7 @@ fn predictions_do_not_depend_on_labels_batch_mates_or_padding() {
 
 #[test]
 fn attributions_rank_the_modalities_of_the_synthetic_corpus_as_its_truth_does() {
+    let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
     let file = synthetic::ensure(synthetic::Kind::Sentiment, folder.path()).expect("a corpus");
     let dataset = Dataset::open(&file).expect("a data set");
@@ -280,6 +293,7 @@ impl Learner for Faulty {
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_by_name_and_keeps_the_last_good_checkpoint() {
+    let _alone = alone();
     let (config, corpus) = (tiny_config(), tiny_corpus());
     let folder = tempfile::tempdir().expect("a folder");
     let vs = VarStore::new(Device::Cpu);
