@@ -1,7 +1,7 @@
 //! The command line of `cumdf-data`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -188,7 +188,6 @@ impl ImportArgs {
 
     fn run(&self, out: &mut impl Write) -> Result<()> {
         let path = &self.out;
-        ensure!(!same_file(&self.source, path), "{} is the source itself", path.display());
         ensure!(!path.is_dir(), "{} is a folder; name the file to write", path.display());
         ensure!(self.force || !path.exists(), "{} exists; --force replaces it", path.display());
         discard_on_interrupt(path.clone())?;
@@ -254,10 +253,6 @@ fn discard_on_interrupt(out: PathBuf) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
 fn parse_modality(text: &str) -> Result<Modality> {

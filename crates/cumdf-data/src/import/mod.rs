@@ -75,6 +75,7 @@ pub struct CsdOptions {
 /// native one, or when `out` cannot be written; the message names the place.
 pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -> Result<Summary> {
     let kind = Kind::of(source)?;
+    source::refuse_to_replace(out, [source])?;
     let of_no_use = match kind {
         Kind::Folder if options.pack != PackOptions::default() => Some("pickles and arrays"),
         Kind::Pickle | Kind::Manifest if options.csd != CsdOptions::default() => {

@@ -1,6 +1,6 @@
 //! Where an import's data came from, as the new file says.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fmt, fs};
 
 use anyhow::{Result, ensure};
@@ -74,10 +74,10 @@ pub(crate) fn sum(path: &Path, bar: &ProgressBar) -> Result<String> {
 /// Refuses to write over what is read.
 pub(crate) fn refuse_to_replace<'a>(
     out: &Path,
-    mut read: impl Iterator<Item = &'a PathBuf>,
+    read: impl IntoIterator<Item = &'a Path>,
 ) -> Result<()> {
     let Ok(real) = out.canonicalize() else { return Ok(()) };
-    let own = read.find(|path| path.canonicalize().is_ok_and(|path| path == real));
+    let own = read.into_iter().find(|path| path.canonicalize().is_ok_and(|path| path == real));
     ensure!(own.is_none(), "{}: is read by this import, write elsewhere", out.display());
     Ok(())
 }

@@ -5,7 +5,7 @@ mod manifest;
 mod npy;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
@@ -45,7 +45,7 @@ impl Manifest {
         let parts = self.parts()?;
         let mut source = Source::of_file(&self.name, LAYOUT, &self.path, bar)?;
         let files = self.files();
-        source::refuse_to_replace(out, files.iter().chain([&self.path]))?;
+        source::refuse_to_replace(out, files.iter().map(PathBuf::as_path))?;
         let bytes = files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum();
         source.files.push((format!("{} files of arrays", files.len()), Mark::Bytes(bytes)));
         assemble::write(&source, &self.task, parts, options, out, Ledger::default(), bar)
@@ -307,8 +307,6 @@ fn labels(label: &mut Column, task: &RawTask) -> Result<RawLabels> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use tempfile::TempDir;
 
     use super::*;

@@ -164,7 +164,7 @@ impl Sequences {
         let start = Instant::now();
         let options = [&self.audio, &self.vision, &self.words].into_iter().flatten();
         let all = [&self.language, &self.labels].into_iter().chain(options).chain(&self.folds);
-        source::refuse_to_replace(out, all)?;
+        source::refuse_to_replace(out, all.map(PathBuf::as_path))?;
         let mut ledger = Ledger::default();
         let folds = Folds::open(&self.folds)?;
         for video in &folds.repeated {
