@@ -41,6 +41,7 @@ impl Inputs {
 pub struct Targets {
     pub(crate) distribution: Tensor,
     pub(crate) score: Option<Tensor>,
+    pub(crate) flags: Option<Tensor>,
 }
 
 impl Targets {
@@ -52,6 +53,11 @@ impl Targets {
     /// `[B]`: the real score; `None` for emotions.
     pub fn score(&self) -> Option<&Tensor> {
         self.score.as_ref()
+    }
+
+    /// `[B, C]`: 1 for each emotion that the sample has, 0 for the others; `None` for scores.
+    pub fn flags(&self) -> Option<&Tensor> {
+        self.flags.as_ref()
     }
 }
 
@@ -85,7 +91,7 @@ impl<'a> TrainBatch<'a> {
         self.set.resident.gather(&self.index, self.longest, None)
     }
 
-    /// The view after MRMS.
+    /// The view after MRMS; the complete one where no masks were drawn.
     pub fn incomplete(&self) -> Inputs {
         self.set.resident.gather(&self.index, self.longest, self.seen.as_ref())
     }

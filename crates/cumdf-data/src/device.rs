@@ -7,8 +7,8 @@ use tch::{Device, Tensor};
 use crate::order::{self, Plan};
 use crate::resident::{Pass, Resident};
 use crate::{
-    Dataset, EpochOrder, FeatureStats, Inputs, Labels, ModalitySet, MrmsConfig, Samples, Split,
-    Targets, Task, TrainBatch, View,
+    Dataset, EpochOrder, FeatureStats, Inputs, Labels, ModalitySet, MrmsConfig, SampleKey, Samples,
+    Split, Targets, Task, TrainBatch, View,
 };
 
 /// A data set ready for training.
@@ -16,6 +16,8 @@ use crate::{
 pub struct Corpus {
     /// The data set's name.
     pub name: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
     /// What its labels mean.
     pub task: Task,
     /// Steps `T`.
@@ -54,6 +56,7 @@ impl Corpus {
             |split| EvalSet::prepare(dataset.split(split), split, dataset.steps, &stats, device);
         Ok(Self {
             name: dataset.name.clone(),
+            sha256: dataset.sha256.clone(),
             task: dataset.task.clone(),
             steps: dataset.steps,
             dims: dataset.dims,
@@ -123,6 +126,11 @@ impl EvalSet {
         &self.resident.ids
     }
 
+    /// Longest sequence `T` of the data set, in steps.
+    pub fn steps(&self) -> i64 {
+        self.resident.steps
+    }
+
     /// What a model can see of each sample under a complete view, in file order.
     pub fn present(&self) -> &[ModalitySet] {
         &self.resident.present
@@ -136,7 +144,26 @@ impl EvalSet {
         batch_size: i64,
     ) -> impl ExactSizeIterator<Item = (Vec<usize>, Inputs)> + use<'a> {
         let plan = order::by_length(&self.resident.lengths, batch_size);
-        let masks = self.resident.masks(&plan.order, |sample, seen| view.draw(sample, seen));
+        self.hidden(plan, &|sample, seen| view.draw(sample, seen))
+    }
+
+    /// The same under one fixed draw of training's masks (MRMS), a function of `seed`.
+    pub fn drawn_batches<'a>(
+        &'a self,
+        masks: &MrmsConfig,
+        seed: u64,
+        batch_size: i64,
+    ) -> impl ExactSizeIterator<Item = (Vec<usize>, Inputs)> + use<'a> {
+        let plan = order::by_length(&self.resident.lengths, batch_size);
+        self.hidden(plan, &|sample, seen| masks.draw(seed, 0, sample, seen))
+    }
+
+    fn hidden<'a>(
+        &'a self,
+        plan: Plan,
+        draw: &dyn Fn(SampleKey<'_>, &mut [bool]),
+    ) -> impl ExactSizeIterator<Item = (Vec<usize>, Inputs)> + use<'a> {
+        let masks = self.resident.masks(&plan.order, draw);
         let mut pass = Pass::new(&self.resident, plan, Some(masks));
         let cuts = std::mem::take(&mut pass.plan.cuts);
         cuts.into_iter().map(move |cut| {
@@ -152,6 +179,7 @@ pub struct TrainSet {
     pub(crate) resident: Resident,
     distribution: Tensor,  // [N, C]
     score: Option<Tensor>, // [N]
+    flags: Option<Tensor>, // [N, C]
 }
 
 impl TrainSet {
@@ -163,14 +191,19 @@ impl TrainSet {
     ) -> Result<Self> {
         let samples = &dataset.train;
         let distribution = distributions(&samples.labels, &dataset.task, soft_labels);
-        let score = match &samples.labels {
-            Labels::Scores(scores) => Some(Tensor::from_slice(scores).to_device(device)),
-            Labels::Classes(_) => None,
+        let (score, flags) = match &samples.labels {
+            Labels::Scores(scores) => (Some(Tensor::from_slice(scores)), None),
+            Labels::Classes(rows) => {
+                let flags: Vec<f32> = rows.iter().flatten().map(|f| f32::from(*f)).collect();
+                let flags = Tensor::from_slice(&flags);
+                (None, Some(flags.reshape([rows.len() as i64, dataset.task.n_classes() as i64])))
+            }
         };
         Ok(Self {
             resident: Resident::new(samples, Split::Train, dataset.steps, stats, device)?,
             distribution: distribution.to_device(device),
-            score,
+            score: score.map(|score| score.to_device(device)),
+            flags: flags.map(|flags| flags.to_device(device)),
         })
     }
 
@@ -194,18 +227,30 @@ impl TrainSet {
         order::n_batches(self.len(), batch_size)
     }
 
-    /// One epoch: every sample once, shuffled, with fresh masks. A last batch of one sample joins
-    /// the batch before.
+    /// One epoch: every sample once, shuffled, with fresh masks where there are `masks` to draw. A
+    /// last batch of one sample joins the batch before.
     pub fn epoch<'a>(
         &'a self,
-        masks: &MrmsConfig,
+        masks: Option<&MrmsConfig>,
         order: EpochOrder,
     ) -> impl ExactSizeIterator<Item = TrainBatch<'a>> + use<'a> {
         let plan = order.plan(&self.resident.lengths);
-        let masks = self.resident.masks(&plan.order, |sample, seen| {
-            masks.draw(order.seed, order.epoch, sample, seen);
+        let masks = masks.map(|masks| {
+            self.resident.masks(&plan.order, |sample, seen| {
+                masks.draw(order.seed, order.epoch, sample, seen);
+            })
         });
-        self.pass(plan, Some(masks))
+        self.pass(plan, masks)
+    }
+
+    /// Longest sequence `T` of the data set, in steps.
+    pub fn steps(&self) -> i64 {
+        self.resident.steps
+    }
+
+    /// Modalities that some training sample has.
+    pub fn available(&self) -> ModalitySet {
+        self.resident.available()
     }
 
     /// Every sample once, sorted by length, with nothing dropped.
@@ -233,6 +278,7 @@ impl TrainSet {
         Targets {
             distribution: self.distribution.index_select(0, index),
             score: self.score.as_ref().map(|score| score.index_select(0, index)),
+            flags: self.flags.as_ref().map(|flags| flags.index_select(0, index)),
         }
     }
 }

@@ -50,6 +50,7 @@ pub use dataset::{Dataset, Repairs, Samples, Truth};
 pub use device::{Corpus, EvalSet, TrainSet};
 pub use modality::{Modality, ModalitySet, Split};
 pub use mrms::{MrmsConfig, SampleKey, View};
+pub use native::task_of;
 pub use order::EpochOrder;
 pub use stats::FeatureStats;
 pub use task::{Labels, Task};

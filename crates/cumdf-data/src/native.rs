@@ -8,12 +8,11 @@ use tch::{Kind, Tensor};
 use tempfile::NamedTempFile;
 
 use crate::hdf::{self, Node, Numbers};
+use crate::task::MOST_CLASSES;
 use crate::{Dataset, Labels, Modality, ModalitySet, Samples, Split, Task, Truth};
 
 /// The scores of a sentiment file that states no `range`: CMU-MOSI's and CMU-MOSEI's.
 const DEFAULT_RANGE: [f64; 2] = [-3.0, 3.0];
-/// More bins than this are a mistake in the file, not a label set.
-const MOST_BINS: f64 = 1000.0;
 
 /// Reads and checks the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<Dataset> {
@@ -47,6 +46,19 @@ fn read_checked(path: &Path) -> Result<Dataset> {
     Ok(Dataset { sha256, generator, source, ..Dataset::new(name, task, splits)? })
 }
 
+/// What the labels of the file at `path` mean; reads nothing else of it.
+///
+/// # Errors
+/// When the file cannot be read or does not say.
+pub fn task_of(path: &Path) -> Result<Task> {
+    let read = || -> Result<Task> {
+        let metadata = fs::metadata(path).context("cannot be opened")?;
+        let file = hdf::open(path).context("not a readable HDF5 file")?;
+        read_task(&Node::root(&file, metadata.len())?)
+    };
+    read().with_context(|| path.display().to_string())
+}
+
 fn one_text(root: &Node, name: &str) -> Result<Option<String>> {
     match root.text_attribute(name)?.as_deref() {
         None => Ok(None),
@@ -63,7 +75,7 @@ fn read_task(root: &Node) -> Result<Task> {
                 bail!("attribute `range` holds {} numbers, expected [lo, hi]", range.len());
             };
             ensure!(
-                lo.fract() == 0.0 && hi.fract() == 0.0 && lo < hi && hi - lo < MOST_BINS,
+                lo.fract() == 0.0 && hi.fract() == 0.0 && lo < hi && hi - lo < MOST_CLASSES as f64,
                 "attribute `range` is [{lo}, {hi}], expected two integers lo < hi; scores are \
                  binned to lo..=hi"
             );

@@ -44,7 +44,7 @@ impl<'a> Pass<'a> {
 #[derive(Debug)]
 pub(crate) struct Resident {
     split: Split,
-    steps: i64,
+    pub(crate) steps: i64,
     features: [Tensor; 3],    // [N, T_m, d_m]
     pub(crate) valid: Tensor, // [N, T] bool
     has: Tensor,              // [N, 3, 1] bool: `present`

@@ -44,6 +44,28 @@ impl FeatureStats {
         })
     }
 
+    /// Refuses statistics that [`FeatureStats::fit`] cannot have made, as a damaged file holds.
+    ///
+    /// # Errors
+    /// When sizes are not `dims`, or a value is not finite or a deviation not positive.
+    pub fn check(&self, dims: [i64; 3]) -> Result<()> {
+        for (m, dim) in Modality::ALL.into_iter().zip(dims) {
+            let (mean, std) = (&self.mean[m.index()], &self.std[m.index()]);
+            ensure!(
+                mean.len() as i64 == dim && std.len() as i64 == dim,
+                "statistics of {m} are of {} means and {} deviations for {dim} features",
+                mean.len(),
+                std.len()
+            );
+            ensure!(
+                mean.iter().all(|x| x.is_finite()) && std.iter().all(|x| x.is_finite() && *x > 0.0),
+                "statistics of {m} are not finite, or a deviation is not positive"
+            );
+        }
+        ensure!(self.clip.is_finite() && self.clip >= 0.0, "clip is {}", self.clip);
+        Ok(())
+    }
+
     /// Features per step `d_m`.
     pub fn dims(&self) -> [i64; 3] {
         self.mean.each_ref().map(|mean| mean.len() as i64)

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+
+/// More bins or emotions than this are a mistake, not a label set.
+pub(crate) const MOST_CLASSES: i128 = 1000;
 
 /// The kind of label a data set carries. Everything in it comes from the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,27 @@ pub enum Task {
 }
 
 impl Task {
+    /// The number of classes of a task that was read from somewhere.
+    ///
+    /// # Errors
+    /// When the range is empty or absurdly wide, or there are no emotions.
+    pub fn checked_classes(&self) -> Result<usize> {
+        match self {
+            Self::Sentiment { lo, hi } => {
+                let bins = i128::from(*hi) - i128::from(*lo) + 1;
+                ensure!((2..=MOST_CLASSES).contains(&bins), "scores in [{lo}, {hi}]");
+            }
+            Self::Emotion { classes } => {
+                ensure!(
+                    (1..=MOST_CLASSES).contains(&(classes.len() as i128)),
+                    "{} emotions",
+                    classes.len()
+                );
+            }
+        }
+        Ok(self.n_classes())
+    }
+
     /// Number of classes `C` of the output head: integer bins or emotions.
     pub fn n_classes(&self) -> usize {
         match self {

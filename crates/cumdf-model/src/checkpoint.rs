@@ -7,55 +7,58 @@
 use std::{collections::BTreeMap, collections::HashMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cumdf_data::{FeatureStats, Task};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Kind, Tensor, nn::VarStore};
 
-use crate::config::DataShape;
+use crate::{
+    answer::Prior,
+    shape::{Problem, Shape},
+};
 
 /// Version of the format; a reader refuses any other.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const METADATA_KEY: &str = "cumdf";
+/// No more steps, nor features per step, than this are believed.
+const LARGEST: i64 = 1 << 20;
+const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// What a checkpoint says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// Format version.
     pub version: u32,
-    /// The network, for example `cumdf`.
-    pub model: String,
-    /// The part it was trained for, for example `teacher` or `student`.
+    /// The method, for example `cumdf` or `self-mm`.
+    pub method: String,
+    /// The stage of its training, for example `teacher` or `student`.
     pub stage: String,
+    /// Whether this is the chosen network, the state to resume from, or something else.
+    pub kind: CheckpointKind,
     /// The resolved configuration of its run.
     pub config: Value,
+    /// What decided the result: method and version of its formulas, settings, seed, the data's
+    /// SHA-256, the SHA-256 of every checkpoint that it was trained from.
+    pub identity: Value,
     /// The data it was trained on.
-    pub data: DataCard,
+    pub data: Problem,
     /// What was measured when it was saved: epoch, validation metrics.
     pub metrics: Value,
 }
 
-/// What a model must know of its training data to read other data.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DataCard {
-    /// Name of the data set.
-    pub name: String,
-    /// Meaning of the labels, with class names.
-    pub task: Task,
-    /// Sequence length `T`.
-    pub steps: i64,
-    /// Feature and class counts.
-    pub shape: DataShape,
-    /// Standardisation of the features.
-    pub stats: FeatureStats,
+/// What a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointKind {
+    /// The network that validation chose: `best.safetensors`.
+    Chosen,
+    /// What an interrupted training goes on from: `last.safetensors`.
+    Resume,
 }
 
-impl Header {
-    /// A header of the current version.
-    pub fn new(model: &str, stage: &str, config: Value, data: DataCard, metrics: Value) -> Self {
-        Self { version: VERSION, model: model.into(), stage: stage.into(), config, data, metrics }
-    }
+/// The version that this program writes.
+pub const fn version() -> u32 {
+    VERSION
 }
 
 /// A checkpoint read into memory, tensors on the CPU.
@@ -92,6 +95,10 @@ pub fn to_bytes(header: &Header, tensors: &BTreeMap<String, Tensor>) -> Result<V
 pub fn open(path: &Path) -> Result<Checkpoint> {
     let at = path.display();
     let bytes = fs::read(path).with_context(|| format!("cannot read the checkpoint {at}"))?;
+    ensure!(
+        !bytes.starts_with(HDF5),
+        "{at} is an HDF5 file, probably data: a checkpoint is called best.safetensors"
+    );
     let broken = |err: safetensors::SafeTensorError| {
         anyhow!(
             "{at} is not a whole safetensors file ({err}; {} bytes): it may be cut short, copy it again or train anew",
@@ -108,7 +115,9 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
         *version == VERSION,
         "{at} is of checkpoint version {version}, this program reads version {VERSION}: use the program that wrote it, or train anew"
     );
-    let header = serde_json::from_value(header).with_context(|| format!("{at}: metadata"))?;
+    let header: Header =
+        serde_json::from_value(header).with_context(|| format!("{at}: metadata"))?;
+    check(&header.data).with_context(|| format!("{at}: metadata"))?;
     let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let tensors = file
         .tensors()
@@ -119,6 +128,23 @@ pub fn open(path: &Path) -> Result<Checkpoint> {
         })
         .collect::<Result<_>>()?;
     Ok(Checkpoint { header, tensors })
+}
+
+/// Refuses sizes that no data set has: what follows would allocate by them.
+fn check(data: &Problem) -> Result<()> {
+    let Shape { task, steps, dims } = &data.shape;
+    ensure!((1..=LARGEST).contains(steps), "it claims sequences of {steps} steps");
+    for dim in dims {
+        ensure!((1..=LARGEST).contains(dim), "it claims {dim} features per step");
+    }
+    let classes = task.checked_classes().context("it claims an impossible task")?;
+    let Prior { classes: shares, flags, .. } = &data.prior;
+    ensure!(
+        shares.len() == classes && (flags.is_empty() || flags.len() == classes),
+        "its prior is of {} classes, its task has {classes}",
+        shares.len()
+    );
+    data.stats.check(*dims)
 }
 
 /// Every variable of a store, trainable or not, by name.

@@ -1,23 +1,16 @@
-//! The networks of CUMDF, as tch modules: tensors in, tensors out. Opens no data file and runs no
-//! training loop.
+//! Networks as tch modules, tensors in, tensors out, and the checkpoint format. Opens no data file
+//! and runs no training loop.
 //!
-//! [`Cumdf`] is the paper's network, read top to bottom in `cumdf.rs`: [`knowledge`] (MKE),
-//! uni-modal heads, label-guided fusion, attribution. `docs/model.md` in the repository is its
-//! specification, equation by equation. [`loss`] holds the losses, [`checkpoint`] the file format.
+//! [`cumdf`] is the paper's network; every other method has one file of its own. [`answer`] says
+//! what networks answer, [`shape`] what the data decide about them, [`loss`] holds the losses,
+//! [`checkpoint`] the file format.
 
+pub mod answer;
 pub mod checkpoint;
-mod config;
-mod cumdf;
-mod fusion;
-pub mod knowledge;
+pub mod cumdf;
 mod layers;
 pub mod loss;
-mod maci;
-mod prediction;
-mod unimodal;
+pub mod shape;
 
-pub use config::{ConvActivation, DataShape, LabelGate, ModelConfig, PoolNorm};
-pub use cumdf::{Cumdf, Guide, Pass};
-pub use fusion::{PAIR_NAMES, PAIRS};
-pub use maci::{MeanAccumulator, batch_shares};
-pub use prediction::{Prediction, Predictor};
+pub use answer::{Answer, Explained, Predictor, Prior};
+pub use shape::{Problem, Shape};

@@ -1,7 +1,9 @@
-//! What the data decide about a network's sizes.
+//! What the data decide: a network's sizes, and what a checkpoint must know to read other data.
 
-use cumdf_data::Task;
+use cumdf_data::{FeatureStats, Task};
 use serde::{Deserialize, Serialize};
+
+use crate::answer::Prior;
 
 /// What the data decide about a network's sizes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,4 +22,20 @@ impl Shape {
     pub fn n_classes(&self) -> i64 {
         self.task.n_classes() as i64
     }
+}
+
+/// A data set as a trained model knows it: all that a checkpoint says of its training data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// Name of the data set.
+    pub name: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
+    /// Sizes and labels.
+    pub shape: Shape,
+    /// Standardisation of the features.
+    pub stats: FeatureStats,
+    /// The answer to nothing.
+    pub prior: Prior,
 }

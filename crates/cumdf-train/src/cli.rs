@@ -1,28 +1,39 @@
-//! The command line: arguments into plain structs, one function a subcommand.
+//! The command line: arguments into plain structs, one function per subcommand.
 
 use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task};
 use cumdf_train::{
+    answers::{Answers, entropy},
     config::Config,
     device, doctor,
-    evaluate::{self, Loaded, Predictions},
+    evaluate::{self, Predictions},
     fit::Fitted,
+    learners::cumdf,
     metrics,
-    pipeline::{self, Existing},
-    run_dir::{self, RunDir, write_atomic},
+    pipeline::{self, Place},
+    registry::{self, Loaded},
+    run_dir::{Existing, write_atomic},
+    select::reported,
+    stage::conditions,
 };
 use serde_json::{Value, json};
 use tch::Device;
 
-/// Train and evaluate CUMDF, multimodal emotion recognition that copes with missing modalities.
+/// Train and evaluate CUMDF and its baselines: multimodal emotion recognition that copes with
+/// missing modalities.
 ///
 /// Without arguments, teacher and student run on a synthetic corpus written to data/.
+///
+/// A run lies in runs/<data>/<method>/<stage>, or in <DIR>/<stage> with --out <DIR>. A command
+/// without --out goes on with the run that is there when nothing that decides its result was
+/// changed; otherwise the old run is kept beside it as <stage>-1, -2, ..., and the newest one has
+/// the plain name. With --out, another run is refused until --overwrite.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -33,7 +44,9 @@ Examples:
   cumdf-train student --data mosi.h5                     your own file, recommended recipe
   cumdf-train teacher --config configs/mosi.toml         the paper's settings
   cumdf-train student --set train.batch_size=16          any key of the configuration
-  cumdf-train evaluate --checkpoint runs/synthetic/student/best.safetensors --condition la
+  cumdf-train train --list                               the methods there are
+  cumdf-train train --method cumdf --data mosi.h5        any of them
+  cumdf-train evaluate --checkpoint runs/synthetic/cumdf/student/best.safetensors --condition la
   cumdf-train doctor                                     what is installed, what is missing"
 )]
 pub(crate) struct Args {
@@ -46,10 +59,13 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a teacher on complete data.
+    /// Train CUMDF's teacher, on complete data.
     Teacher(TrainArgs),
-    /// Train a student on incomplete data, guided by a teacher (trained first if there is none).
+    /// Train CUMDF's student on incomplete data, guided by a teacher (trained first if there is
+    /// none).
     Student(StudentArgs),
+    /// Train any method, all its stages.
+    Train(MethodArgs),
     /// Score a checkpoint on a split, under a condition and a drop ratio; prints JSON (F1 and
     /// accuracies in percent).
     Evaluate(EvaluateArgs),
@@ -62,40 +78,56 @@ struct TrainArgs {
     /// A TOML configuration, such as configs/mosi.toml; default: configs/synthetic.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A native HDF5 file; alone it takes the recommended recipe.
+    /// A native HDF5 file; alone it takes the method's default recipe.
     #[arg(long, value_name = "FILE.h5")]
     data: Option<PathBuf>,
-    /// Folder of the run; default: runs/<data>/<stage>.
+    /// Folder of the run, with a folder per stage in it; default: runs/<data>/<method>.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Seed of initialisation, order, masks and dropout.
-    #[arg(long)]
+    /// Seed of initialisation, order, masks and dropout: a whole number of 0 or more.
+    #[arg(long, allow_negative_numbers = true, value_parser = parse_seed)]
     seed: Option<u64>,
     /// auto, cpu, cuda, cuda:N or mps.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Threads of one tensor operation; default: 1 for networks narrower than 128, where more only
-    /// wait for each other, else all cores.
+    /// Threads of one tensor operation; default: all cores for wide networks, 1 for narrow ones,
+    /// where more only wait for each other. The last digits of a result depend on it.
     #[arg(long)]
     threads: Option<usize>,
     /// Override any key of the configuration, the value in TOML; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Go on with the interrupted run in the folder.
+    /// Go on with the interrupted run in the folder given with --out.
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
-    /// Replace the run in the folder.
+    /// Replace the run of the last stage in its folder; finished stages before it stay.
     #[arg(long)]
     overwrite: bool,
+    /// Train and validate only: the test split is not predicted. For searches.
+    #[arg(long)]
+    no_test: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 struct StudentArgs {
     #[command(flatten)]
     train: TrainArgs,
-    /// The teacher's checkpoint; default: the one in runs/<data>/teacher, trained if need be.
+    /// The teacher's checkpoint; default: the one in the folder `teacher` beside the student's,
+    /// trained if need be.
     #[arg(long, value_name = "FILE.safetensors")]
     teacher: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+struct MethodArgs {
+    #[command(flatten)]
+    train: TrainArgs,
+    /// Which method; see --list.
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "config"])]
+    method: Option<String>,
+    /// List the methods and their recipes.
+    #[arg(long)]
+    list: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -109,7 +141,7 @@ struct EvaluateArgs {
     /// train, valid or test.
     #[arg(long, default_value = "test")]
     split: Split,
-    /// The modalities that are present: letters of l, a, v.
+    /// The modalities that are present: l, a, v, la, lv, av or lav.
     #[arg(long, default_value = "lav")]
     condition: ModalitySet,
     /// Share of frames dropped, in [0, 1).
@@ -123,6 +155,10 @@ struct EvaluateArgs {
     device: String,
 }
 
+fn parse_seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a seed is a whole number of 0 or more".into())
+}
+
 impl TrainArgs {
     /// A default folder is one's own to go on with; a given one takes a word of permission.
     fn existing(&self) -> Existing {
@@ -130,129 +166,125 @@ impl TrainArgs {
             (true, _) => Existing::Resume,
             (_, true) => Existing::Overwrite,
             _ if self.out.is_some() => Existing::Refuse,
-            _ => Existing::Resume,
+            _ => Existing::MoveAside,
         }
     }
+}
+
+/// A hint to what clap says of an argument it does not know: keys of the configuration are given
+/// with `--set`.
+pub(crate) fn hint(err: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let ContextValue::String(argument) = err.get(ContextKind::InvalidArg)? else { return None };
+    let name = argument.strip_prefix("--").filter(|_| err.kind() == ErrorKind::UnknownArgument)?;
+    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"));
+    let keys: Vec<_> = keys.iter().map(|key| format!("--set {key}=..")).collect();
+    (!keys.is_empty())
+        .then(|| format!("a key of the configuration is given as {}", keys.join(" or ")))
 }
 
 /// Runs the subcommand; `false` when it found a problem that it has reported itself.
 pub(crate) fn run(args: Args) -> Result<bool> {
     match args.command {
-        Command::Teacher(args) => teacher(&args).map(|()| true),
-        Command::Student(args) => student(&args).map(|()| true),
-        Command::Evaluate(args) => evaluate_checkpoint(&args).map(|()| true),
-        Command::Doctor => doctor::run(&mut io::stdout().lock()),
-    }
-}
-
-fn teacher(args: &TrainArgs) -> Result<()> {
-    let setup = Setup::new(args)?;
-    let out = setup.out(args, "teacher");
-    let existing = args.existing();
-    let fitted =
-        pipeline::train_teacher(&setup.config, &setup.corpus, setup.device, &out, existing)?;
-    let conditions = [setup.corpus.available(Split::Test)];
-    setup.report(&fitted, &conditions, &out)
-}
-
-fn student(args: &StudentArgs) -> Result<()> {
-    let setup = Setup::new(&args.train)?;
-    let Setup { config, corpus, device, .. } = &setup;
-    let out = setup.out(&args.train, "student");
-    let existing = args.train.existing();
-    if existing != Existing::Overwrite {
-        // Before hours go into a teacher: may the student work there?
-        RunDir::create(&out, &config.to_toml(), existing == Existing::Resume)?;
-    }
-    let teacher = match (&args.teacher, config.student.distillation) {
-        (Some(_), false) => bail!("--teacher is given, but student.distillation = false"),
-        (None, false) => None,
-        (Some(path), true) => Some(path.clone()),
-        (None, true) => {
-            let teacher_out = match &args.train.out {
-                Some(out) => out.join("teacher"),
-                None => setup.default_out("teacher"),
-            };
-            if !teacher_out.join("best.safetensors").exists() {
-                tracing::info!("there is no teacher yet: training one first");
-            }
-            let existing = match args.train.existing() {
-                Existing::Refuse => Existing::Resume, // a finished teacher is what is wanted
-                other => other,
-            };
-            Some(pipeline::train_teacher(config, corpus, *device, &teacher_out, existing)?.best)
+        Command::Teacher(args) => train(&args, Some(cumdf::ENTRY.name), None, Some(cumdf::TEACHER)),
+        Command::Student(args) => {
+            let teacher = args.teacher.map(|path| (cumdf::TEACHER.to_owned(), path));
+            train(&args.train, Some(cumdf::ENTRY.name), teacher, None)
         }
+        Command::Train(args) if args.list => list(),
+        Command::Train(args) => train(&args.train, args.method.as_deref(), None, None),
+        Command::Evaluate(args) => evaluate_checkpoint(&args),
+        Command::Doctor => return doctor::run(&mut io::stdout().lock()),
+    }
+    .map(|()| true)
+}
+
+fn list() -> Result<()> {
+    let mut out = io::stdout().lock();
+    for entry in registry::METHODS {
+        let recipes: Vec<_> = entry.recipes.iter().map(|recipe| recipe.name).collect();
+        writeln!(out, "{:<10} {}: {}", entry.name, entry.title, entry.about)?;
+        writeln!(out, "{:<10} recipes: {}", "", recipes.join(", "))?;
+    }
+    Ok(())
+}
+
+/// Trains the stages of a method and reports what the last one is worth.
+///
+/// - `given`: the name of a stage and the checkpoint that takes its place
+/// - `until`: the last stage to train
+fn train(
+    args: &TrainArgs,
+    method: Option<&str>,
+    given: Option<(String, PathBuf)>,
+    until: Option<&str>,
+) -> Result<()> {
+    let mut sets = args.sets.clone();
+    sets.extend(args.seed.map(|seed| format!("seed={seed}")));
+    // CUMDF is what is meant where nothing is said: its configuration may come from anywhere.
+    let named = method.filter(|name| *name != cumdf::ENTRY.name || args.config.is_some());
+    let mut config = Config::resolve(named, args.config.as_deref(), args.data.as_deref(), &sets)?;
+    device::set_threads(args.threads.unwrap_or(usize::from(!config.method.is_wide())));
+    let device = device::parse_device(&args.device)?;
+    let stem = config.data.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let corpus = pipeline::open_corpus(&mut config, device)?;
+    let default = || Path::new("runs").join(stem).join(config.entry.name);
+    let place = Place {
+        dir: args.out.clone().unwrap_or_else(default),
+        existing: args.existing(),
+        given,
+        until: until.map(str::to_owned),
     };
-    let fitted =
-        pipeline::train_student(config, corpus, *device, &out, teacher.as_deref(), existing)?;
-    setup.report(&fitted, &pipeline::conditions(corpus.present(Split::Test)), &out)
+    let fitted = pipeline::train(&config, &corpus, device, &place)?;
+    if args.no_test {
+        writeln!(io::stdout().lock(), "checkpoint {}", fitted.best.display())?;
+        return Ok(());
+    }
+    let views = match until {
+        Some(cumdf::TEACHER) => vec![corpus.available(Split::Test)], // it knows complete data alone
+        _ => conditions(corpus.present(Split::Test)),
+    };
+    report(&config, &corpus, &fitted, &views, device)
 }
 
-/// What teacher and student start from.
-struct Setup {
-    config: Config,
-    corpus: Corpus,
+/// Scores the chosen checkpoint on the test split: `result.json` in its folder, and a table.
+fn report(
+    config: &Config,
+    corpus: &Corpus,
+    fitted: &Fitted,
+    views: &[ModalitySet],
     device: Device,
-    data_stem: String,
-}
-
-impl Setup {
-    fn new(args: &TrainArgs) -> Result<Self> {
-        let mut sets = args.sets.clone();
-        sets.extend(args.seed.map(|seed| format!("seed={seed}")));
-        let config = Config::resolve(args.config.as_deref(), args.data.as_deref(), &sets)?;
-        let narrow = config.model.hidden_dim < 128;
-        device::set_threads(args.threads.unwrap_or(usize::from(narrow)));
-        let device = device::parse_device(&args.device)?;
-        let corpus = pipeline::open_corpus(&config, device)?;
-        let stem = config.data.file.file_stem().unwrap_or_default();
-        let data_stem = stem.to_string_lossy().into_owned();
-        Ok(Self { config, corpus, device, data_stem })
+) -> Result<()> {
+    let Loaded { predictor, header, .. } = registry::load(&fitted.best, device)?;
+    let (task, labels) = (&corpus.task, corpus.labels(Split::Test));
+    let mut by_condition = serde_json::Map::new();
+    let mut lines = Vec::new();
+    for condition in views {
+        let view = evaluate::view(*condition, 0.0);
+        let predicted =
+            evaluate::predict(predictor.as_ref(), &header.data.prior, &corpus.test, &view)?;
+        let scored = metrics::score(task, labels, &predicted.answers);
+        let shown: Vec<_> =
+            scored.iter().map(|(m, v)| format!("{} {}", m.label(), m.format(*v))).collect();
+        lines.push(format!("  {:<8} {}", condition.to_string(), shown.join("  ")));
+        by_condition.insert(condition.key(), Value::Object(reported(&scored)));
     }
-
-    /// The folder asked for, or the default one.
-    fn out(&self, args: &TrainArgs, stage: &str) -> PathBuf {
-        args.out.clone().unwrap_or_else(|| self.default_out(stage))
+    let result = json!({
+        "method": config.entry.name, "dataset": corpus.name, "data_sha256": corpus.sha256,
+        "split": "test", "epoch": fitted.best_epoch, "epochs": fitted.epochs,
+        "metrics": by_condition,
+    });
+    let text = serde_json::to_string_pretty(&result)? + "\n";
+    let file = fitted.best.with_file_name("result.json");
+    write_atomic(&file, text.as_bytes())?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{} on the test split of {}:", config.entry.title, corpus.name)?;
+    for line in lines {
+        writeln!(stdout, "{line}")?;
     }
-
-    /// `runs/<data>/<stage>`, or the first `-2`, `-3`, ... that is free or of this configuration.
-    fn default_out(&self, stage: &str) -> PathBuf {
-        let base = Path::new("runs").join(&self.data_stem);
-        let names = std::iter::once(stage.to_owned()).chain((2..).map(|n| format!("{stage}-{n}")));
-        let mut folders = names.map(|name| base.join(name));
-        folders
-            .find(|folder| run_dir::is_free_for(folder, &self.config.to_toml()))
-            .expect("the numbers do not end")
-    }
-
-    /// Scores the chosen checkpoint on the test split: `result.json` in the folder, and a table.
-    fn report(&self, fitted: &Fitted, conditions: &[ModalitySet], out: &Path) -> Result<()> {
-        let loaded = evaluate::load(&fitted.best, self.device)?;
-        let (task, labels) = (&self.corpus.task, self.corpus.labels(Split::Test));
-        let mut by_condition = serde_json::Map::new();
-        let mut lines = Vec::new();
-        for condition in conditions {
-            let view = evaluate::view(*condition, 0.0);
-            let predictions = evaluate::predict(&loaded.net, &self.corpus.test, &view)?;
-            let scored = metrics::score(task, labels, &predictions.probs);
-            let shown: Vec<_> =
-                scored.iter().map(|(m, v)| format!("{} {}", m.label(), m.format(*v))).collect();
-            lines.push(format!("  {:<8} {}", condition.to_string(), shown.join("  ")));
-            by_condition.insert(condition.key(), to_json(&scored));
-        }
-        let result = json!({
-            "dataset": self.corpus.name, "split": "test", "epoch": fitted.best_epoch,
-            "epochs": fitted.epochs, "metrics": by_condition,
-        });
-        let text = serde_json::to_string_pretty(&result)? + "\n";
-        write_atomic(&out.join("result.json"), text.as_bytes())?;
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{} test split, checkpoint {}", self.corpus.name, fitted.best.display())?;
-        for line in lines {
-            writeln!(stdout, "{line}")?;
-        }
-        Ok(())
-    }
+    writeln!(stdout, "checkpoint {}", fitted.best.display())?;
+    writeln!(stdout, "figures    {}", file.display())?;
+    Ok(())
 }
 
 fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
@@ -263,21 +295,39 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     );
     let device = device::parse_device(&args.device)?;
     device::set_threads(1); // more only pays for wide networks on many samples
-    let Loaded { header, mut config, net } = evaluate::load(&args.checkpoint, device)?;
-    if let Some(path) = &args.data {
-        config.data.file.clone_from(path);
-    }
-    let file = pipeline::data_file(&config.data)?;
+    let Loaded { header, config, predictor } = registry::load(&args.checkpoint, device)?;
+    let trained_on = &header.data;
+    let file = match &args.data {
+        Some(file) => file.clone(),
+        None => {
+            ensure!(
+                config.data.file.exists(),
+                "{} was trained on {}, which is not there any more: name the file with --data",
+                args.checkpoint.display(),
+                config.data.file.display()
+            );
+            config.data.file.clone()
+        }
+    };
     let dataset = Dataset::open(&file)?;
     ensure!(
-        dataset.task == header.data.task,
-        "{} is labelled {:?}, the checkpoint was trained for {:?}",
+        dataset.task == trained_on.shape.task,
+        "{} is labelled {}, the checkpoint was trained for {}",
         file.display(),
         dataset.task,
-        header.data.task
+        trained_on.shape.task
     );
+    let same_data = dataset.sha256 == trained_on.sha256;
+    if !same_data {
+        tracing::warn!(
+            "{} ({}) is not the file that the checkpoint was trained on ({}): its SHA-256 differs",
+            file.display(),
+            dataset.name,
+            trained_on.name
+        );
+    }
     let samples = dataset.split(args.split);
-    let set = EvalSet::prepare(samples, args.split, dataset.steps, &header.data.stats, device)
+    let set = EvalSet::prepare(samples, args.split, dataset.steps, &trained_on.stats, device)
         .with_context(|| file.display().to_string())?;
     let view = evaluate::view(args.condition, args.drop_ratio);
     let there = samples.available();
@@ -289,25 +339,22 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
             args.condition
         );
     }
-    let predictions = evaluate::explain(&net, &set, &view)?;
-    let scored = metrics::score(&dataset.task, &samples.labels, &predictions.probs);
+    let predictions = evaluate::explain(predictor.as_ref(), &trained_on.prior, &set, &view)?;
+    let scored = metrics::score(&dataset.task, &samples.labels, &predictions.answers);
     if let Some(path) = &args.predictions {
         write_predictions(path, &set, &dataset.task, &samples.labels, &predictions)?;
     }
     let report = json!({
-        "checkpoint": args.checkpoint, "data": file, "dataset": dataset.name,
-        "split": args.split.name(), "condition": args.condition.key(),
-        "drop_ratio": args.drop_ratio, "samples": set.len(), "metrics": to_json(&scored),
+        "checkpoint": args.checkpoint, "method": header.method, "stage": header.stage,
+        "data": file, "dataset": dataset.name, "trained_on": trained_on.name,
+        "same_data": same_data, "split": args.split.name(), "condition": args.condition.key(),
+        "drop_ratio": args.drop_ratio, "samples": set.len(), "metrics": reported(&scored),
     });
     writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?;
     Ok(())
 }
 
-/// In the units of the paper: F1 and accuracies in percent.
-fn to_json(scored: &metrics::Metrics) -> Value {
-    scored.iter().map(|(metric, value)| (metric.key(), json!(metric.reported(*value)))).collect()
-}
-
+/// One row per sample, in file order; a column is empty where the method does not say.
 fn write_predictions(
     path: &Path,
     set: &EvalSet,
@@ -321,7 +368,15 @@ fn write_predictions(
     let probs = classes.iter().map(|class| format!("p_{class}"));
     let last = ["entropy", "language", "audio", "vision"].map(str::to_owned);
     csv.write_record(fixed.chain(probs).chain(last))?;
-    for (i, (id, probs)) in set.ids().iter().zip(&predictions.probs).enumerate() {
+    let said: Vec<String> = match task {
+        Task::Sentiment { .. } => {
+            predictions.answers.scores(task).iter().map(f64::to_string).collect()
+        }
+        Task::Emotion { .. } => {
+            predictions.answers.classes().into_iter().map(|c| classes[c].clone()).collect()
+        }
+    };
+    for (i, (id, said)) in set.ids().iter().zip(said).enumerate() {
         let label = match labels {
             Labels::Scores(scores) => scores[i].to_string(),
             Labels::Classes(rows) => {
@@ -329,13 +384,18 @@ fn write_predictions(
                 named.map(|(class, _)| class.as_str()).collect::<Vec<_>>().join("+")
             }
         };
-        let prediction = match task {
-            Task::Sentiment { .. } => metrics::expected_score(task, probs).to_string(),
-            Task::Emotion { .. } => classes[metrics::argmax(probs)].clone(),
-        };
-        let mut row = vec![id.clone(), label, prediction];
-        row.extend(probs.iter().map(f32::to_string));
-        row.push(metrics::entropy(probs).to_string());
+        let mut row = vec![id.clone(), label, said];
+        match &predictions.answers {
+            Answers::Classes(rows) => {
+                row.extend(rows[i].iter().map(f32::to_string));
+                row.push(entropy(&rows[i]).to_string());
+            }
+            Answers::Flags(rows) => {
+                row.extend(rows[i].iter().map(f32::to_string));
+                row.push(String::new()); // no distribution over classes
+            }
+            Answers::Scores(_) => row.extend(vec![String::new(); classes.len() + 1]),
+        }
         match &predictions.attributions {
             Some(shares) => row.extend(shares[i].iter().map(f32::to_string)),
             None => row.extend(["", "", ""].map(str::to_owned)),

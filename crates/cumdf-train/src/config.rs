@@ -1,48 +1,54 @@
 //! Configuration: a recipe, what a file says otherwise, what the command line says otherwise.
 //!
-//! A file names a `recipe` (embedded from `configs/recipes/`) and gives the keys in which it
-//! differs; `--set key=value` comes last. The merged table is then read strictly, and the resolved
-//! result, which names every key, lies beside every checkpoint.
+//! A recipe (embedded from `configs/recipes/`) names every key of one method. A file names a
+//! `recipe` and gives the keys in which it differs; `--set key=value` comes last. The merged table
+//! is then read strictly, and the resolved result, which names every key, lies beside every
+//! checkpoint.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cumdf_data::MrmsConfig;
-use cumdf_model::ModelConfig;
-use serde::{Deserialize, Serialize};
+use cumdf_data::Task;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::json;
 use toml::{Table, Value};
 
-/// The recipes, by name. `configs/recipes/` documents each key.
-const RECIPES: [(&str, &str); 2] = [
-    ("paper", include_str!("../../../configs/recipes/paper.toml")),
-    ("recommended", include_str!("../../../configs/recipes/recommended.toml")),
-];
+use crate::{
+    method::{Entry, Fits, Method, Recipe},
+    registry,
+    stage::Stage,
+};
 
 /// The configuration of the embedded default, `configs/synthetic.toml`.
 const DEFAULT: &str = include_str!("../../../configs/synthetic.toml");
+/// The method that is meant where none is named.
+const DEFAULT_METHOD: &str = "cumdf";
+/// Keys that every method has.
+const COMMON: [&str; 4] = ["recipe", "method", "seed", "data"];
+/// Keys that hold one of several things: a new value replaces the old one, never mixes with it.
+const ONE_OF: [&str; 2] = ["clip", "schedule"];
+/// Larger seeds are not exact in every reader of JSON.
+const LARGEST_SEED: u64 = (1 << 53) - 1;
+/// Standardised values cut closer than this to 0 would hold next to nothing.
+const LEAST_CLIP: f64 = 0.1;
 
 /// Everything that decides a run's result, but for the data's content.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// The recipe whose values were not overridden: `paper` or `recommended`.
+    /// The recipe whose values were not overridden.
     pub recipe: String,
+    /// The method, as the registry lists it.
+    pub entry: &'static Entry,
     /// Seed of initialisation, order, masks and dropout.
     pub seed: u64,
     /// What is read.
     pub data: DataConfig,
-    /// Masks in training (MRMS).
-    pub masks: MrmsConfig,
-    /// The network.
-    pub model: ModelConfig,
-    /// Optimisation, alike for teacher and student.
-    pub train: TrainConfig,
-    /// The teacher's own settings.
-    pub teacher: TeacherConfig,
-    /// The student's own settings.
-    pub student: StudentConfig,
-    /// Weights of the loss terms.
-    pub loss: LossConfig,
+    /// The method with its settings.
+    pub method: Arc<dyn Method>,
+    tables: Table, // the method's, every key named
 }
 
 /// What is read, and how.
@@ -57,252 +63,314 @@ pub struct DataConfig {
     pub soft_labels: bool,
 }
 
-/// Optimisation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The keys that every method has.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Samples a step. Paper: 35 for MOSI, 32 otherwise.
-    pub batch_size: i64,
-    /// Batches a window inside which samples are sorted by length, which saves padding; 1 sorts
-    /// nothing.
-    pub bucket: usize,
-    /// Adam's step size. Paper: 0.001.
-    pub learning_rate: f64,
-    /// Course of the step size over a stage.
-    pub schedule: Schedule,
-    /// Epochs over which the step size rises linearly from 0, before the schedule.
-    pub warmup_epochs: f64,
-    /// Weight decay a step.
-    pub weight_decay: f64,
-    /// Whether the decay acts on the weights (AdamW) instead of the gradient (L2 in Adam).
-    pub decoupled_decay: bool,
-    /// Largest norm of a step's gradient; 0 leaves it alone.
-    pub clip_norm: f64,
-    /// Epochs without a better validation score before a stage ends. Paper: 20.
-    pub patience: u32,
-    /// What chooses the checkpoint, always on the validation split.
-    pub selection: Selection,
-}
-
-/// Course of the step size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// The same throughout.
-    Constant,
-    /// Half a cosine down to 0 at the last step (Loshchilov and Hutter, ICLR 2017).
-    Cosine,
-}
-
-/// What chooses the checkpoint: the mean over the stage's validation conditions of this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Selection {
-    /// The cross-entropy, lower is better.
-    Loss,
-    /// For scores `MAE - F1 - corr / 2`, so that a small validation split weighs three views of
-    /// its few samples; for emotions weighted F1.
-    Metric,
-}
-
-/// The teacher's own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TeacherConfig {
-    /// Passes over the training split. Paper: 20.
-    pub epochs: u32,
-    /// Share of training samples guided by their true label, in [0, 1].
-    pub oracle_rate: f64,
-}
-
-/// The student's own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StudentConfig {
-    /// Passes over the training split. Paper: 20.
-    pub epochs: u32,
-    /// Whether a teacher is trained first and distilled.
-    pub distillation: bool,
-    /// Which side of the cosine in Eq. 10 goes through a learned projection.
-    pub srd_projection: SrdProjection,
-}
-
-/// Which side of the cosine in Eq. 10 goes through a learned projection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SrdProjection {
-    /// `W_s h^s` and `W_t h^t`, as printed; both can agree on a constant direction.
-    Both,
-    /// `W_s h^s` and `h^t`.
-    Student,
-    /// `h^s` and `h^t`.
-    None,
-}
-
-/// Weights of the loss terms (Eq. 10, 17, 19). The task's cross-entropy has weight 1.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LossConfig {
-    /// `lambda_1` of `L_reg`. Paper: 0.1.
-    pub reg: f64,
-    /// `lambda_2` of `L_cou`. Paper: 0.1.
-    pub cou: f64,
-    /// `lambda_3` of `L_SRD`. Paper: 0.1.
-    pub srd: f64,
-    /// Weight of the uni-modal cross-entropy (Eq. 11).
-    pub uni: f64,
-    /// Weight of the expected score's absolute error. As printed: 0.
-    pub score: f64,
-    /// `lambda_Q`, `lambda_K`, `lambda_V` of Eq. 17.
-    pub norms: [f64; 3],
-    /// `alpha` of the fused vector `H` in Eq. 10.
-    pub srd_fused: f64,
-    /// `alpha` of each pair `H_mn` in Eq. 10.
-    pub srd_pairs: f64,
-    /// `alpha` of the pooled modalities in Eq. 10, shared out by MACI.
-    pub srd_modalities: f64,
+struct Common {
+    recipe: String,
+    method: String,
+    seed: u64,
+    data: DataConfig,
 }
 
 impl Config {
     /// The configuration of a file, or of the embedded default.
     ///
-    /// - `file`: a TOML file; without one, `data` alone takes the `recommended` recipe, and
-    ///   nothing at all takes `configs/synthetic.toml`
+    /// - `method`: the method, where no file names a recipe; a file of another method is refused
+    /// - `file`: a TOML file; without one, the method's default recipe for the data's labels, and
+    ///   with nothing at all `configs/synthetic.toml`
     /// - `data`: what `data.file` becomes
     /// - `sets`: `key=value` in order, the value in TOML
     ///
     /// # Errors
     /// When the file cannot be read, a key is unknown, or values are out of range (all at once).
-    pub fn resolve(file: Option<&Path>, data: Option<&Path>, sets: &[String]) -> Result<Self> {
-        let (origin, text) = match (file, data) {
-            (Some(path), _) => {
+    pub fn resolve(
+        method: Option<&str>,
+        file: Option<&Path>,
+        data: Option<&Path>,
+        sets: &[String],
+    ) -> Result<Self> {
+        let (origin, text) = match (file, data, method) {
+            (Some(path), ..) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the configuration {}", path.display()))?;
                 (path.display().to_string(), text)
             }
-            (None, Some(_)) => ("the recommended recipe".into(), "recipe = 'recommended'".into()),
-            (None, None) => ("configs/synthetic.toml".into(), DEFAULT.into()),
+            (None, None, None) => ("configs/synthetic.toml".into(), DEFAULT.into()),
+            (None, ..) => ("the default recipe".into(), String::new()),
         };
-        let mut own: Table =
-            toml::from_str(&text).with_context(|| format!("bad config {origin}"))?;
-        for assignment in sets {
-            if let ("recipe", value) = parse_assignment(assignment)? {
-                own.insert("recipe".into(), value); // it decides what all other keys start from
+        let bad = || format!("bad config {origin}");
+        let mut own: Table = toml::from_str(&text).with_context(bad)?;
+        let mut assignments = Vec::new();
+        for text in sets {
+            let (key, value) = parse_assignment(text)?;
+            match key {
+                "recipe" => drop(own.insert("recipe".into(), value)), // what other keys start from
+                _ => assignments.push((text, key, value)),
             }
         }
-        let mut table = recipe(&own).with_context(|| format!("bad config {origin}"))?;
+        let (entry, recipe) = choose_recipe(method, &own, data).with_context(bad)?;
+        let mut table: Table = toml::from_str(recipe.text).expect("embedded recipes are TOML");
+        own.insert("recipe".into(), Value::String(recipe.name.into()));
+        own.entry("method").or_insert_with(|| Value::String(entry.name.into()));
         merge(&mut table, own);
         if let Some(path) = data {
             let path = path.to_str().context("the path given with --data is not UTF-8")?;
             set(&mut table, "data.file", Value::String(path.into()))?;
         }
-        for assignment in sets {
-            let (key, value) = parse_assignment(assignment)?;
-            set(&mut table, key, value).with_context(|| format!("--set {assignment}"))?;
+        for (text, key, value) in assignments {
+            let whole = table.clone();
+            set(&mut table, key, value)
+                .map_err(|err| anyhow!("{err}{}", full_key(&whole, key)))
+                .with_context(|| format!("--set {text}"))?;
         }
+        let given = table.clone();
         let config = Self::read(table).map_err(|err| match sets {
-            [] => err.context(format!("bad config {origin}")),
-            _ => err.context(format!("bad config {origin} with --set {}", sets.join(" --set "))),
+            [] => err.context(bad()),
+            _ => err.context(format!("{} with --set {}", bad(), sets.join(" --set "))),
         })?;
-        config.validate().with_context(|| format!("bad config {origin}"))?;
+        debug_assert_eq!(given.len(), config.tables.len() + COMMON.len());
+        config.validate().with_context(bad)?;
         Ok(config)
     }
 
     /// Reads a complete configuration, as it lies beside a checkpoint.
     ///
     /// # Errors
-    /// When a key is missing or unknown.
+    /// When a key is missing or unknown, or a value out of range.
     pub fn from_toml(text: &str) -> Result<Self> {
-        Self::read(toml::from_str(text)?)
+        let config = Self::read(toml::from_str(text)?)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads a complete configuration, as it stands in a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Config::from_toml`].
+    pub fn from_json(json: &serde_json::Value) -> Result<Self> {
+        let table = Table::try_from(json).context("it is no table of settings")?;
+        let config = Self::read(table)?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// The resolved configuration as TOML, every key named.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a configuration is a TOML table")
+        let common = Common {
+            recipe: self.recipe.clone(),
+            method: self.entry.name.into(),
+            seed: self.seed,
+            data: self.data.clone(),
+        };
+        let mut table = Table::try_from(&common).expect("a configuration is a TOML table");
+        table.extend(self.tables.clone());
+        toml::to_string_pretty(&table).expect("a configuration is a TOML table")
     }
 
-    fn read(table: Table) -> Result<Self> {
-        serde_path_to_error::deserialize(Value::Table(table)).map_err(|err| {
-            let (path, message) = (err.path().to_string(), err.inner().to_string());
-            anyhow!("{path}: {}{}", message.trim(), suggestion(&message))
+    /// The same as JSON, for checkpoints.
+    pub fn to_json(&self) -> serde_json::Value {
+        let table: Table = toml::from_str(&self.to_toml()).expect("just written");
+        serde_json::to_value(table).expect("TOML fits into JSON")
+    }
+
+    /// The full names of the keys, of any method, whose last part is `name`.
+    pub fn keys_called(name: &str) -> Vec<String> {
+        let recipes = registry::METHODS.iter().flat_map(|entry| entry.recipes);
+        let tables = recipes.map(|recipe| toml::from_str::<Table>(recipe.text));
+        let mut keys: Vec<_> = tables
+            .flat_map(|table| leaves(&table.expect("embedded recipes are TOML")))
+            .filter(|key| key.rsplit('.').next() == Some(name))
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The method's settings as their own type.
+    ///
+    /// # Errors
+    /// When they are another method's.
+    pub fn settings<M: DeserializeOwned>(&self) -> Result<M> {
+        strict(self.tables.clone())
+    }
+
+    /// What decides the result of `stages`: the method and the version of its formulas, seed,
+    /// settings, and how which data (by content, wherever they lie) are read.
+    pub fn identity(&self, data_sha256: &str, stages: &[Stage]) -> serde_json::Value {
+        let settings: serde_json::Map<_, _> =
+            stages.iter().map(|stage| (stage.name.to_owned(), stage.settings.clone())).collect();
+        json!({
+            "method": self.entry.name,
+            "formula": format!("{}.{}", crate::FORMULA, self.entry.formula),
+            "seed": self.seed,
+            "data": {
+                "sha256": data_sha256,
+                "clip": self.data.clip,
+                "soft_labels": self.data.soft_labels,
+            },
+            "settings": settings,
+        })
+    }
+
+    fn read(mut table: Table) -> Result<Self> {
+        let common: Table = COMMON
+            .iter()
+            .filter_map(|key| Some(((*key).to_owned(), table.remove(*key)?)))
+            .collect();
+        let common: Common = strict(common)?;
+        let entry = registry::find(&common.method)?;
+        let (method, tables) = (entry.read)(table)?;
+        Ok(Self {
+            recipe: common.recipe,
+            entry,
+            seed: common.seed,
+            data: common.data,
+            method: Arc::from(method),
+            tables,
         })
     }
 
     /// Refuses values out of range, all at once.
     fn validate(&self) -> Result<()> {
         let mut bad = Vec::new();
-        let mut check = |good: bool, what: String| {
-            if !good {
-                bad.push(what);
-            }
-        };
-        let t = &self.train;
-        check(
-            t.batch_size >= 2,
-            format!("train.batch_size = {}: must be at least 2", t.batch_size),
-        );
-        check(t.bucket >= 1, format!("train.bucket = {}: must be at least 1", t.bucket));
-        check(
-            t.learning_rate > 0.0 && t.learning_rate <= 1.0,
-            format!("train.learning_rate = {}: must lie in (0, 1]", t.learning_rate),
-        );
-        check(t.patience >= 1, "train.patience = 0: would stop before the first epoch".into());
-        check(
-            (0.0..=1.0).contains(&self.teacher.oracle_rate),
-            format!("teacher.oracle_rate = {}: must lie in [0, 1]", self.teacher.oracle_rate),
-        );
-        check(self.teacher.epochs >= 1, "teacher.epochs = 0: nothing would be trained".into());
-        check(self.student.epochs >= 1, "student.epochs = 0: nothing would be trained".into());
-        let m = &self.masks;
-        if let Err(err) = m.check() {
-            check(false, format!("masks.{err}"));
+        if self.seed > LARGEST_SEED {
+            bad.push(format!("seed = {}: must lie in 0 to {LARGEST_SEED}", self.seed));
         }
-        let l = &self.loss;
-        let weights = [
-            ("train.warmup_epochs", t.warmup_epochs),
-            ("train.weight_decay", t.weight_decay),
-            ("train.clip_norm", t.clip_norm),
-            ("data.clip", self.data.clip),
-            ("loss.reg", l.reg),
-            ("loss.cou", l.cou),
-            ("loss.srd", l.srd),
-            ("loss.uni", l.uni),
-            ("loss.score", l.score),
-            ("loss.srd_fused", l.srd_fused),
-            ("loss.srd_pairs", l.srd_pairs),
-            ("loss.srd_modalities", l.srd_modalities),
-        ];
-        for (key, value) in weights {
-            let good = value.is_finite() && value >= 0.0;
-            check(good, format!("{key} = {value}: must be 0 or more"));
+        let clip = self.data.clip;
+        let cuts = clip.is_finite() && clip >= LEAST_CLIP;
+        if !(cuts || clip.to_bits() == 0) {
+            bad.push(format!(
+                "data.clip = {clip}: must be 0 (cuts nothing), or {LEAST_CLIP} or more"
+            ));
         }
-        if let Err(err) = self.model.validate() {
-            bad.push(err.to_string());
-        }
+        bad.extend(self.method.problems());
         ensure!(bad.is_empty(), "values out of range\n  {}", bad.join("\n  "));
         Ok(())
     }
 }
 
-/// The table of the recipe that `own` names.
-fn recipe(own: &Table) -> Result<Table> {
-    let names = RECIPES.map(|(name, _)| name).join(" or ");
-    let Some(Value::String(wanted)) = own.get("recipe") else {
-        bail!("no `recipe` is named: write recipe = \"recommended\", one of {names}");
+/// The method and the recipe that `own` builds on.
+fn choose_recipe(
+    method: Option<&str>,
+    own: &Table,
+    data: Option<&Path>,
+) -> Result<(&'static Entry, &'static Recipe)> {
+    let text = |key: &str| match own.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(other) => bail!("{key} = {other}: must be a name"),
     };
-    let Some((_, text)) = RECIPES.iter().find(|(name, _)| name == wanted) else {
-        bail!("recipe = \"{wanted}\" is not known: use {names}");
+    let (named, recipe) = (text("method")?, text("recipe")?);
+    let asked = method.or(named).map(registry::find).transpose()?;
+    let chosen = match recipe {
+        Some(name) => find_recipe(name)?,
+        None => {
+            let entry = asked.map_or_else(|| registry::find(DEFAULT_METHOD), Ok)?;
+            let file = data.map(Path::to_owned).or_else(|| {
+                let file = own.get("data")?.get("file")?.as_str()?;
+                Some(PathBuf::from(file))
+            });
+            (entry, default_recipe(entry, file.as_deref())?)
+        }
     };
-    let mut table: Table = toml::from_str(text).expect("embedded recipes are TOML");
-    table.insert("recipe".into(), Value::String(wanted.clone()));
-    Ok(table)
+    for name in [method, named].into_iter().flatten() {
+        ensure!(
+            chosen.0.name == name,
+            "recipe `{}` is of the method {}, and {name} was asked for",
+            chosen.1.name,
+            chosen.0.name
+        );
+    }
+    Ok(chosen)
+}
+
+fn find_recipe(name: &str) -> Result<(&'static Entry, &'static Recipe)> {
+    let recipes = || {
+        registry::METHODS
+            .iter()
+            .flat_map(|entry| entry.recipes.iter().map(|recipe| (*entry, recipe)))
+    };
+    recipes().find(|(_, recipe)| recipe.name == name).ok_or_else(|| {
+        let names: Vec<_> = recipes().map(|(_, recipe)| recipe.name).collect();
+        let hint = did_you_mean(name, &names);
+        anyhow!("recipe = \"{name}\" is not known{hint}; there are {}", names.join(", "))
+    })
+}
+
+/// The first recipe of `entry` for the labels of `file`, which is opened only where it matters.
+fn default_recipe(entry: &'static Entry, file: Option<&Path>) -> Result<&'static Recipe> {
+    let any = entry.recipes.iter().find(|recipe| recipe.fits == Fits::Any);
+    if let Some(recipe) = any {
+        return Ok(recipe);
+    }
+    let fits = match file.and_then(Path::to_str) {
+        None | Some("synthetic") => Fits::Sentiment,
+        Some("synthetic-emotion") => Fits::Emotion,
+        Some(path) => match cumdf_data::task_of(Path::new(path))? {
+            Task::Sentiment { .. } => Fits::Sentiment,
+            Task::Emotion { .. } => Fits::Emotion,
+        },
+    };
+    let recipe = entry.recipes.iter().find(|recipe| recipe.fits == fits);
+    recipe.with_context(|| format!("{} has no recipe for {fits:?} labels", entry.name))
+}
+
+/// Reads a table strictly: a key too many, one too few or one of another type is refused by its
+/// path, in the words of TOML.
+pub(crate) fn strict<T: DeserializeOwned>(table: Table) -> Result<T> {
+    let whole = table.clone();
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|err| {
+        let (path, message) = (err.path().to_string(), err.inner().to_string());
+        let message = message.lines().next().unwrap_or_default().trim(); // the path is ours to tell
+        match path.as_str() {
+            "." | "" => anyhow!("{}{}", in_toml(message), suggestion(message, &whole)),
+            path => anyhow!("{path}: {}{}", in_toml(message), suggestion(message, &whole)),
+        }
+    })
+}
+
+/// serde's message, with TOML's words for Rust's types.
+fn in_toml(message: &str) -> String {
+    let mut text = message.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
+    for (rust, toml) in [
+        ("floating point", "number"),
+        ("a sequence", "a list"),
+        ("sequence", "list"),
+        ("a map", "a table"),
+        ("map", "table"),
+        ("a boolean", "true or false"),
+        ("expected path string", "expected a path in quotes"),
+        ("an array of length", "a list of"),
+        ("unit variant", "a name"),
+        ("newtype variant", "a value"),
+    ] {
+        text = text.replace(rust, toml);
+    }
+    // What was expected: `i64`, `struct TrainConfig`, `enum Clip`.
+    let Some((found, expected)) = text.split_once(", expected ") else { return text };
+    let expected = match expected.trim() {
+        "i64" | "i32" | "isize" => "a whole number",
+        "u64" | "u32" | "usize" => "a whole number of 0 or more",
+        "f64" | "f32" => "a number",
+        other if other.starts_with("struct ") => "a table",
+        other if other.starts_with("enum ") || other.starts_with("a value of enum ") => {
+            "one of its names, or a table such as { norm = 1.0 }"
+        }
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// Puts every leaf of `over` into `base`.
 fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
+        let whole = ONE_OF.contains(&key.as_str());
         match (base.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
+            (Some(Value::Table(inner)), Value::Table(value)) if !whole => merge(inner, value),
+            (Some(Value::Float(_)), Value::Integer(n)) => {
+                base.insert(key, Value::Float(n as f64));
+            }
             (_, value) => {
                 base.insert(key, value);
             }
@@ -324,40 +392,68 @@ fn parse_assignment(text: &str) -> Result<(&str, Value)> {
 }
 
 fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
-    let Some((head, rest)) = key.split_once('.') else {
-        // A float's key takes an integer too: `--set train.clip_norm=1`.
-        let value = match (table.get(key), value) {
-            (Some(Value::Float(_)), Value::Integer(n)) => Value::Float(n as f64),
-            (_, value) => value,
-        };
-        table.insert(key.into(), value);
+    let (head, rest) = key.split_once('.').unwrap_or((key, ""));
+    if !table.contains_key(head) {
+        let known: Vec<_> = table.keys().map(String::as_str).collect();
+        let what = if rest.is_empty() { "key" } else { "table" };
+        bail!("there is no {what} `{head}`{}", did_you_mean(head, &known));
+    }
+    if rest.is_empty() {
+        merge(table, Table::from_iter([(key.to_owned(), value)]));
         return Ok(());
-    };
+    }
     match table.get_mut(head) {
-        Some(Value::Table(inner)) => set(inner, rest, value),
-        _ => {
-            let tables: Vec<_> = table.keys().map(String::as_str).collect();
-            bail!("there is no table `{head}`{}", did_you_mean(head, &tables))
+        // Groups of parameters have names of the method's own, which it checks itself.
+        Some(Value::Table(inner)) if head == "groups" => {
+            merge(inner, Table::from_iter([(rest.to_owned(), value)]));
+            Ok(())
         }
+        Some(Value::Table(inner)) => set(inner, rest, value),
+        _ => bail!("`{head}` is no table"),
     }
 }
 
-/// From serde's "unknown field `x`, expected one of `a`, `b`": the nearest known key.
-fn suggestion(message: &str) -> String {
+/// Where else in `table` a key of that last name is: `; did you mean `train.batch_size`?`.
+fn full_key(table: &Table, key: &str) -> String {
+    let last = key.rsplit('.').next().unwrap_or(key);
+    let found: Vec<_> = leaves(table)
+        .into_iter()
+        .filter(|path| path != key && path.rsplit('.').next() == Some(last))
+        .map(|path| format!("`{path}`"))
+        .collect();
+    match found.is_empty() {
+        true => String::new(),
+        false => format!("; did you mean {}?", found.join(" or ")),
+    }
+}
+
+/// The keys of `table`, down to the values: `train.batch_size`.
+pub(crate) fn leaves(table: &Table) -> Vec<String> {
+    let own = |(key, value): (&String, &Value)| match value {
+        Value::Table(inner) => leaves(inner).iter().map(|rest| format!("{key}.{rest}")).collect(),
+        _ => vec![key.clone()],
+    };
+    table.iter().flat_map(own).collect()
+}
+
+/// From serde's "unknown field `x`, expected one of `a`, `b`": the nearest known key, or the same
+/// key in another table.
+fn suggestion(message: &str, whole: &Table) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     match quoted.next() {
         Some(unknown) if message.starts_with("unknown ") => {
-            did_you_mean(unknown, &quoted.collect::<Vec<_>>())
+            let near = did_you_mean(unknown, &quoted.chain(COMMON).collect::<Vec<_>>());
+            if near.is_empty() { full_key(whole, unknown) } else { near }
         }
         _ => String::new(),
     }
 }
 
-fn did_you_mean(unknown: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(unknown: &str, known: &[&str]) -> String {
     known
         .iter()
         .map(|k| (strsim::jaro_winkler(unknown, k), k))
-        .filter(|(similarity, _)| *similarity > 0.8)
+        .filter(|(similarity, k)| *similarity > 0.8 && **k != unknown)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or_else(String::new, |(_, k)| format!("; did you mean `{k}`?"))
 }
@@ -368,14 +464,16 @@ mod tests {
 
     fn error_of(sets: &[&str]) -> String {
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-        format!("{:#}", Config::resolve(None, None, &sets).expect_err("a bad value"))
+        format!("{:#}", Config::resolve(None, None, None, &sets).expect_err("a bad value"))
     }
 
     #[test]
     fn the_resolved_configuration_reads_back_as_itself() {
-        let config = Config::resolve(None, None, &["train.batch_size=7".into()]).unwrap();
-        assert_eq!(config.train.batch_size, 7);
-        assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+        let config = Config::resolve(None, None, None, &["train.batch_size=7".into()]).unwrap();
+        assert_eq!(config.method.stages()[0].train.batch_size, 7);
+        let toml = config.to_toml();
+        assert_eq!(Config::from_toml(&toml).unwrap().to_toml(), toml);
+        assert_eq!(Config::from_json(&config.to_json()).unwrap().to_toml(), toml);
     }
 
     #[test]
@@ -392,9 +490,10 @@ mod tests {
     #[test]
     fn another_recipe_changes_every_key_that_is_not_given() {
         let sets = ["recipe=paper".to_owned(), "train.batch_size=7".to_owned()];
-        let config = Config::resolve(None, None, &sets).unwrap();
-        assert_eq!((config.recipe.as_str(), config.model.hidden_dim), ("paper", 300));
-        assert_eq!(config.train.batch_size, 7);
+        let config = Config::resolve(None, None, None, &sets).unwrap();
+        assert!(config.to_toml().contains("hidden_dim = 300"), "{}", config.to_toml());
+        assert_eq!(config.recipe, "paper");
+        assert_eq!(config.method.stages()[0].train.batch_size, 7);
         assert!(error_of(&["recipe=nonsense"]).contains("recommended"));
     }
 
@@ -407,13 +506,91 @@ mod tests {
     }
 
     #[test]
+    fn a_key_without_its_table_is_told_the_whole_name() {
+        let error = error_of(&["batch_size=16"]);
+        assert!(error.contains("did you mean `train.batch_size`"), "{error}");
+        let error = error_of(&["epochs=3"]);
+        assert!(
+            error.contains("`student.epochs`") && error.contains("`teacher.epochs`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_in_the_words_of_toml() {
+        for (set, want) in [
+            (
+                "train.batch_size=\"many\"",
+                "train.batch_size: found string \"many\", expected a whole",
+            ),
+            ("train.batch_size=1.5", "expected a whole number"),
+            ("train.patience=-1", "expected a whole number of 0 or more"),
+            ("model=3", "model: found integer `3`, expected a table"),
+            ("train.learning_rate=true", "expected a number"),
+            ("seed=-1", "seed: found integer `-1`, expected a whole number of 0 or more"),
+            ("model.mke=1", "expected true or false"),
+        ] {
+            let error = error_of(&[set]);
+            assert!(error.contains(want), "{set}: {error}");
+            for rust in ["i64", "u64", "f64", "struct", "usize", "u32"] {
+                assert!(!error.contains(rust), "{set} speaks Rust ({rust}): {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_were_accepted_and_wrong_are_refused() {
+        for (set, want) in [
+            ("loss.norms=[1e-4, -1.0, 0.0]", "loss.norms"),
+            ("train.warmup_epochs=1e300", "train.warmup_epochs"),
+            ("data.clip=1e-300", "data.clip"),
+            ("data.clip=-1.0", "data.clip"),
+            ("seed=9223372036854775807", "seed"),
+            ("model.hidden_dim=1000000000000", "model.hidden_dim"),
+            ("model.ffn_dim=1000000000000", "model.ffn_dim"),
+            ("model.kernel_sizes=[1000000001, 1, 1]", "model.kernel_sizes"),
+        ] {
+            let error = error_of(&[set]);
+            assert!(error.contains("out of range") && error.contains(want), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_of_several_things_replaces_another_whole() {
+        let sets = [
+            "train.clip={ value = 0.5 }",
+            "train.schedule={ step = { epochs = 3, factor = 0.1 } }",
+        ];
+        let sets: Vec<_> = sets.iter().map(|s| (*s).to_owned()).collect();
+        let config = Config::resolve(None, None, None, &sets).unwrap();
+        let train = config.method.stages().remove(0).train;
+        assert_eq!(train.clip, crate::policy::Clip::Value(0.5));
+        assert_eq!(train.schedule, crate::policy::Schedule::Step { epochs: 3, factor: 0.1 });
+    }
+
+    #[test]
+    fn every_recipe_is_complete_and_valid() {
+        for (entry, recipe) in
+            registry::METHODS.iter().flat_map(|e| e.recipes.iter().map(move |r| (e, r)))
+        {
+            let sets = [format!("recipe={}", recipe.name)];
+            let config = Config::resolve(Some(entry.name), None, None, &sets).unwrap();
+            let written: Table = toml::from_str(recipe.text).unwrap();
+            let resolved: Table = toml::from_str(&config.to_toml()).unwrap();
+            for key in leaves(&resolved).iter().filter(|key| *key != "recipe") {
+                assert!(leaves(&written).contains(key), "{} leaves out {key}", recipe.name);
+            }
+        }
+    }
+
+    #[test]
     fn every_file_in_configs_resolves() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
         let mut n_files = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "toml") {
-                Config::resolve(Some(&path), None, &[]).unwrap();
+                Config::resolve(None, Some(&path), None, &[]).unwrap();
                 n_files += 1;
             }
         }

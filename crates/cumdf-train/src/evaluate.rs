@@ -1,28 +1,29 @@
-//! Prediction on a split under a condition. Nothing here can see a label.
+//! Prediction on a split under a view. Nothing here can see a label.
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use cumdf_data::{EvalSet, Inputs, ModalitySet, View};
-use cumdf_model::{
-    Cumdf, Prediction, Predictor,
-    checkpoint::{self, Header},
-};
-use tch::{Device, Tensor, nn::VarStore};
+use cumdf_model::{Answer, Explained, Predictor, Prior};
+use tch::Tensor;
 
-use crate::config::Config;
+use crate::{
+    answers::{Answers, sorted},
+    memory,
+};
 
 /// Seed of every evaluation mask: all models, seeds and devices see the same holes.
 pub const EVAL_SEED: u64 = 0;
 
-/// Samples predicted at once; it changes no result.
-pub const EVAL_BATCH: i64 = 256;
+/// Most samples predicted at once.
+const MOST: i64 = 256;
+
+/// What a whole split's prediction may need, in bytes, where that much is free.
+const BUDGET: f64 = 2e9;
 
 /// Predictions for a whole split, in file order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predictions {
-    /// Class probabilities, `[N][C]`.
-    pub probs: Vec<Vec<f32>>,
+    /// The answers.
+    pub answers: Answers,
     /// Shares of language, audio, vision, `[N]`; `None` from a model that attributes nothing.
     pub attributions: Option<Vec<[f32; 3]>>,
 }
@@ -32,86 +33,71 @@ pub fn view(condition: ModalitySet, drop_ratio: f64) -> View {
     View { condition, drop_ratio, seed: EVAL_SEED }
 }
 
-/// Predicts every sample of `split` under `view`, without attributions.
+/// Samples of `steps` steps that are predicted at once: fewer where sequences are long, and where
+/// little memory is free. It changes no result beyond the rounding of sums.
+pub fn batch_size(predictor: &dyn Predictor, steps: i64) -> i64 {
+    let bytes = 4.0 * predictor.floats_per_sample(steps);
+    let budget = BUDGET.min(memory::free().unwrap_or(f64::INFINITY) / 4.0);
+    let most = if bytes > 0.0 { (budget / bytes) as i64 } else { MOST };
+    // A power of two, so that a little more or less of free memory changes nothing.
+    1 << most.clamp(1, MOST).ilog2()
+}
+
+/// Predicts every sample of `split` under `view`, without attributions. A sample of which nothing
+/// is seen gets `prior`.
 ///
 /// # Errors
 /// When the device fails.
-pub fn predict(predictor: &dyn Predictor, split: &EvalSet, view: &View) -> Result<Predictions> {
-    over_batches(split, view, |inputs| Prediction {
-        probs: predictor.predict(inputs),
-        attributions: None,
-    })
+pub fn predict(
+    predictor: &dyn Predictor,
+    prior: &Prior,
+    split: &EvalSet,
+    view: &View,
+) -> Result<Predictions> {
+    let batches = split.batches(view, batch_size(predictor, split.steps()));
+    over(batches, prior, |inputs| plain(predictor.predict(inputs)))
 }
 
 /// The same with attributions, where the model has them.
 ///
 /// # Errors
 /// When the device fails.
-pub fn explain(predictor: &dyn Predictor, split: &EvalSet, view: &View) -> Result<Predictions> {
-    over_batches(split, view, |inputs| predictor.explain(inputs))
-}
-
-fn over_batches(
+pub fn explain(
+    predictor: &dyn Predictor,
+    prior: &Prior,
     split: &EvalSet,
     view: &View,
-    predict: impl Fn(&Inputs) -> Prediction,
 ) -> Result<Predictions> {
-    let (mut rows, mut probs, mut attributions) = (Vec::new(), Vec::new(), Vec::new());
-    for (batch_rows, inputs) in split.batches(view, EVAL_BATCH) {
-        let prediction = predict(&inputs);
+    let batches = split.batches(view, batch_size(predictor, split.steps()));
+    over(batches, prior, |inputs| predictor.explain(inputs))
+}
+
+pub(crate) fn plain(answer: Answer) -> Explained {
+    Explained { answer, attributions: None }
+}
+
+/// Puts the answers to all batches into file order.
+pub(crate) fn over(
+    batches: impl Iterator<Item = (Vec<usize>, Inputs)>,
+    prior: &Prior,
+    predict: impl Fn(&Inputs) -> Explained,
+) -> Result<Predictions> {
+    let (mut rows, mut answers, mut attributions) = (Vec::new(), Vec::new(), Vec::new());
+    for (batch_rows, inputs) in batches {
+        let explained = predict(&inputs);
+        let seen = inputs.available().any_dim(1, false); // [B]
         rows.extend(batch_rows);
-        probs.push(prediction.probs);
-        attributions.extend(prediction.attributions);
+        answers.push(explained.answer.or_prior(&seen, prior));
+        attributions.extend(explained.attributions);
     }
-    let in_order = |parts: &[Tensor]| -> Result<Vec<Vec<f32>>> {
-        let all = Tensor::f_cat(parts, 0)?.to_device(Device::Cpu);
-        let all: Vec<Vec<f32>> = Vec::try_from(all)?;
-        let mut ordered = vec![Vec::new(); all.len()];
-        for (row, values) in rows.iter().zip(all) {
-            ordered[*row] = values;
-        }
-        Ok(ordered)
-    };
     let attributions = match attributions.is_empty() {
         true => None,
-        false => Some(in_order(&attributions)?.iter().map(|s| [s[0], s[1], s[2]]).collect()),
+        false => {
+            let all = Tensor::f_cat(&attributions, 0)?.to_device(tch::Device::Cpu);
+            let all: Vec<Vec<f32>> = Vec::try_from(all)?;
+            let shares = all.iter().map(|s| [s[0], s[1], s[2]]).collect();
+            Some(sorted(&rows, shares))
+        }
     };
-    Ok(Predictions { probs: in_order(&probs)?, attributions })
-}
-
-/// A network restored from a checkpoint, with what the checkpoint says of it.
-pub struct Loaded {
-    /// What the file says of itself.
-    pub header: Header,
-    /// The configuration of the run that wrote it.
-    pub config: Config,
-    /// The network.
-    pub net: Cumdf,
-}
-
-impl std::fmt::Debug for Loaded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loaded").field("header", &self.header).finish_non_exhaustive()
-    }
-}
-
-/// Restores the network of a checkpoint on `device`.
-///
-/// # Errors
-/// When the file is broken, of another version, or of a model this program does not know.
-pub fn load(path: &Path, device: Device) -> Result<Loaded> {
-    let checkpoint::Checkpoint { header, tensors } = checkpoint::open(path)?;
-    if header.model != crate::pipeline::NETWORK {
-        bail!(
-            "{} holds the model `{}`, which this program does not know",
-            path.display(),
-            header.model
-        );
-    }
-    let config: Config = serde_json::from_value(header.config.clone())
-        .with_context(|| format!("{}: its configuration", path.display()))?;
-    let vs = VarStore::new(device);
-    let net = Cumdf::new(&vs.root(), &config.model, &header.data.shape)?;
-    checkpoint::restore(&vs, &tensors).with_context(|| path.display().to_string())?;
-    Ok(Loaded { header, config, net })
+    Ok(Predictions { answers: Answers::in_order(&rows, &answers)?, attributions })
 }

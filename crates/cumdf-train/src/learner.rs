@@ -1,51 +1,88 @@
-//! What the trainer asks of anything it trains. A new model adds a [`Learner`], never a loop.
+//! What the trainer asks of anything it trains. A new method adds a [`Learner`], never a loop.
 
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
 use cumdf_data::{TrainBatch, TrainSet};
-use cumdf_model::Predictor;
+use cumdf_model::{Predictor, checkpoint};
 use tch::{Kind, Tensor, nn::VarStore};
 
 use crate::{
-    config::TrainConfig,
     optim::{Group, WeightDecay},
+    policy::TrainConfig,
 };
 
-/// A model in one stage of its training: the network, its losses, and what it keeps between
-/// batches.
-pub trait Learner {
-    /// Name of the stage, for example `teacher`: in logs, checkpoints and seeds.
-    fn stage(&self) -> &'static str;
+/// The group of parameters that have no other.
+pub const REST: &str = "rest";
 
+/// A network in one stage of its training: its losses, and what it keeps between batches.
+pub trait Learner {
     /// Variables and buffers of the network itself, which a checkpoint holds.
     fn store(&self) -> &VarStore;
 
-    /// Variables that only training needs, such as projections of a distillation loss.
-    fn auxiliary(&self) -> Option<&VarStore> {
+    /// What only training needs, such as projections of a loss or labels of its own making: saved
+    /// to resume from, never shipped.
+    fn scratch(&self) -> Option<&VarStore> {
         None
     }
 
-    /// Which parameters are stepped how; by default all alike, as the run is configured.
-    fn groups(&self, settings: &TrainConfig) -> Vec<Group> {
-        let decay =
-            WeightDecay { strength: settings.weight_decay, decoupled: settings.decoupled_decay };
-        vec![Group::all([Some(self.store()), self.auxiliary()].into_iter().flatten(), decay)]
+    /// The group of a trainable variable, for step sizes, decays and clipping per group.
+    fn group(&self, _variable: &str) -> &'static str {
+        REST
     }
 
     /// The network as evaluation sees it.
     fn predictor(&self) -> &dyn Predictor;
 
     /// The losses of one training batch. The view that it reads (complete, incomplete or both) is
-    /// made when it asks for it.
+    /// made when it asks for it. It may update buffers of its own, detached.
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms;
 
-    /// Called after each optimizer step, with the batch it was made on.
-    fn end_batch(&mut self, _batch: &TrainBatch) {}
+    /// Called before each epoch, counted from 1, also after a resume: for what the epoch's losses
+    /// read of the whole training split.
+    fn begin_epoch(&mut self, _epoch: u32, _train: &TrainSet) {}
 
-    /// Called before the first epoch and after each, for what the next epoch's losses read of the
-    /// whole training split.
-    fn end_epoch(&mut self, _train: &TrainSet) {}
+    /// Called before a checkpoint is written, for what only a finished network needs.
+    fn seal(&mut self, _train: &TrainSet) {}
 
-    /// Called before a checkpoint is written, for what only a finished model needs.
-    fn complete(&mut self, _train: &TrainSet) {}
+    /// Numbers that training keeps at once per sample of `steps` steps, about; 0 where they grow no
+    /// faster than the inputs.
+    fn floats_per_sample(&self, _steps: i64) -> f64 {
+        0.0
+    }
+}
+
+/// The trainable variables of a learner in groups, with the step sizes and decays of `train`. The
+/// order is that of the variables' names, the network's before the scratch's.
+///
+/// # Errors
+/// When `train.groups` names a group that the learner does not have.
+pub fn groups(learner: &dyn Learner, train: &TrainConfig) -> Result<Vec<Group>> {
+    let stores = [Some(learner.store()), learner.scratch()];
+    let variables = stores.into_iter().flatten().flat_map(checkpoint::variables);
+    let mut groups: Vec<(&'static str, Vec<Tensor>)> = Vec::new();
+    for (name, tensor) in variables.filter(|(_, tensor)| tensor.requires_grad()) {
+        let own = learner.group(&name);
+        match groups.iter_mut().find(|(group, _)| *group == own) {
+            Some((_, params)) => params.push(tensor),
+            None => groups.push((own, vec![tensor])),
+        }
+    }
+    let known: Vec<_> = groups.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = train.groups.keys().find(|name| !known.contains(&name.as_str())) {
+        bail!("train.groups names `{unknown}`: its parameters are in {}", known.join(", "));
+    }
+    let group = |(name, params)| {
+        let own = train.groups.get(name);
+        let rate = own.map_or(train.learning_rate, |own| own.learning_rate);
+        let strength = own.map_or(train.weight_decay, |own| own.weight_decay);
+        Group {
+            params,
+            rate_factor: rate / train.learning_rate,
+            decay: WeightDecay { strength, decoupled: train.decoupled_decay },
+        }
+    };
+    Ok(groups.into_iter().map(group).collect())
 }
 
 /// Named loss terms with their weights: the total and the log come from the same list.
@@ -76,20 +113,9 @@ impl LossTerms {
         weighted.reduce(|sum, term| sum + term).expect("a learner has at least one loss term")
     }
 
-    /// The unweighted value of a term, if it is there.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.iter().find(|term| term.name == name).map(|term| &term.value)
-    }
-
-    /// Names, in order.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|term| term.name).collect()
-    }
-
-    /// The unweighted values `[terms]`, detached, still on the device.
-    pub fn values(&self) -> Tensor {
-        let values: Vec<_> =
-            self.0.iter().map(|term| term.value.detach().to_kind(Kind::Float)).collect();
-        Tensor::stack(&values, 0)
+    /// The unweighted values by name, detached scalars, still on the device.
+    pub fn values(&self) -> BTreeMap<&'static str, Tensor> {
+        let value = |term: &Term| (term.name, term.value.detach().to_kind(Kind::Float));
+        self.0.iter().map(value).collect()
     }
 }

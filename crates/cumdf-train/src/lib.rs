@@ -1,20 +1,34 @@
-//! Training: from a configuration to a checkpoint, for any model that brings a [`learner::Learner`].
+//! Training: from a configuration to a checkpoint, for every method of the [`registry`].
 //!
-//! `pipeline` says which stages a model has, `fit` is the only training loop, `teacher` and
-//! `student` are CUMDF's two learners, `evaluate` predicts (it cannot see a label) and `metrics`
-//! scores what was predicted. `run_dir` keeps a run's files, `optim` is Adam with a state.
+//! A [`method`] is a list of stages and a learner for each (`learners/`); [`pipeline`] trains them
+//! one after the other, `fit` is the only training loop. [`evaluate`] predicts (it cannot see a
+//! label) and [`metrics`] scores what was predicted. [`run_dir`] keeps a run's files, [`optim`] is
+//! Adam with a state.
 
+pub mod answers;
 pub mod config;
 pub mod device;
 pub mod doctor;
+mod epoch_log;
 pub mod evaluate;
 pub mod fit;
 pub mod learner;
+pub mod learners;
+pub mod memory;
+pub mod method;
 pub mod metrics;
 pub mod optim;
 pub mod pipeline;
+pub mod policy;
+mod rate;
+pub mod registry;
+mod resume;
 pub mod run_dir;
-pub mod student;
-pub mod teacher;
+pub mod select;
+pub mod stage;
 pub mod telemetry;
-pub mod tensorboard;
+mod tensorboard;
+
+/// Counts the changes of what every method shares (data, masks, the loop, metrics on validation):
+/// raised whenever the same settings, seed and data would give other figures than before.
+pub const FORMULA: u32 = 1;

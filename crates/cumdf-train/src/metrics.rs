@@ -1,8 +1,9 @@
 //! Metrics of a split, and what a constant answer reaches on it.
 //!
-//! A metric brings its key, its label, its unit and its direction along, so that a table is a loop
-//! over metrics. Values are stored as fractions in [0, 1] or in units of the score; only
-//! [`Metric::format`] turns a fraction into percent.
+//! A metric is one block: its key, label, unit, direction and value, and the constant that suits
+//! it, so that a table is a loop over metrics. Values are stored as fractions in [0, 1] or in units
+//! of the score; [`Metric::reported`] gives the unit of every file and table, percent for F1 and
+//! accuracies.
 //!
 //! Definitions follow the paper and, where it is silent, scikit-learn: every F1 is
 //! `f1_score(truth, prediction, average="weighted")`, the classes' F1 weighted by how often each
@@ -13,6 +14,8 @@ use std::fmt;
 
 use cumdf_data::{Labels, Task};
 use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::answers::Answers;
 
 /// One figure of merit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,167 +164,181 @@ impl Serialize for Metrics {
     }
 }
 
-/// Scores the class probabilities of a split against its labels.
-///
-/// - `probs`: one row of `C` probabilities per label, in the labels' order
-///
-/// Sentiment: the predicted score is [`expected_score`], and it counts as positive only above the
-/// middle of the range. Emotion: the prediction is the most probable class; a sample with several
-/// true emotions counts as the predicted one if that is among them, else as the first of them.
-///
-/// # Panics
-/// When `labels` are not of `task`'s kind, or are not as many as the rows.
-pub fn score(task: &Task, labels: &Labels, probs: &[Vec<f32>]) -> Metrics {
-    assert_eq!(labels.len(), probs.len(), "one row of probabilities per label");
-    let values = match (task, labels) {
-        (Task::Sentiment { .. }, Labels::Scores(truth)) => {
-            let predicted: Vec<_> = probs.iter().map(|p| expected_score(task, p)).collect();
-            sentiment(task, truth, &predicted)
+impl Metric {
+    /// The value of `answers` to samples with `labels`.
+    ///
+    /// Sentiment: a score counts as positive only above the middle of the range. Emotion: the
+    /// prediction is the most probable class; a sample with several true emotions counts as the
+    /// predicted one if that is among them, else as the first of them. One emotion against the rest
+    /// reads the answer's own decision on it where there is one ([`Answers::Flags`]).
+    ///
+    /// # Panics
+    /// When `labels` are not of `task`'s kind, or not as many as the answers.
+    pub fn value(&self, task: &Task, labels: &Labels, answers: &Answers) -> f64 {
+        assert_eq!(labels.len(), answers.len(), "one answer per label");
+        match labels {
+            Labels::Scores(truth) => self.of_scores(task, truth, &answers.scores(task)),
+            Labels::Classes(rows) => self.of_emotions(task, rows, answers),
         }
-        (Task::Emotion { classes }, Labels::Classes(rows)) => {
-            let predicted: Vec<_> = probs.iter().map(|p| argmax(p)).collect();
-            emotion(classes.len(), rows, &predicted)
+    }
+
+    fn of_scores(&self, task: &Task, truth: &[f32], predicted: &[f64]) -> f64 {
+        let neutral = task.neutral().expect("a sentiment task has a neutral score");
+        let pairs = || truth.iter().copied().zip(predicted.iter().copied());
+        let signs = |positive: fn(f64, f64) -> bool, keep: fn(f32, f32) -> bool| {
+            pairs()
+                .filter(|(t, _)| keep(*t, neutral))
+                .map(|(t, p)| {
+                    let middle = f64::from(neutral);
+                    (positive(f64::from(t), middle), positive(p, middle))
+                })
+                .unzip::<bool, bool, Vec<_>, Vec<_>>()
+        };
+        let polar = || signs(|x, middle| x > middle, is_polar);
+        match self {
+            Self::Mae => mean(pairs().map(|(t, p)| (f64::from(t) - p).abs())),
+            Self::F1 => {
+                let (truth, said) = polar();
+                binary_f1(&truth, &said)
+            }
+            Self::F1Nonneg => {
+                let (truth, said) = signs(|x, middle| x >= middle, |_, _| true);
+                binary_f1(&truth, &said)
+            }
+            Self::Acc2 => {
+                let (truth, said) = polar();
+                mean(truth.iter().zip(&said).map(|(t, p)| hit(t == p)))
+            }
+            Self::AccBins { .. } => {
+                mean(pairs().map(|(t, p)| hit(task.bin(t) == task.bin(p as f32))))
+            }
+            Self::Corr => pearson(truth, predicted),
+            Self::Acc | Self::F1Class(_) => panic!("{self} is a metric of emotions"),
         }
-        _ => panic!("the labels are not of the task's kind: {task:?}"),
-    };
-    Metrics(Metric::of(task).into_iter().zip(values).collect())
+    }
+
+    fn of_emotions(&self, task: &Task, rows: &[Vec<bool>], answers: &Answers) -> f64 {
+        if let Self::F1Class(name) = self {
+            let names = task.class_names();
+            let c = names.iter().position(|n| n == name).expect("an emotion of the task");
+            let truth: Vec<_> = rows.iter().map(|row| row[c]).collect();
+            return binary_f1(&truth, &answers.decisions(c));
+        }
+        let predicted = answers.classes();
+        let truth: Vec<_> = rows
+            .iter()
+            .zip(&predicted)
+            .map(|(row, p)| if row[*p] { *p } else { row.iter().position(|t| *t).unwrap_or(0) })
+            .collect();
+        match self {
+            Self::F1 => weighted_f1(&truth, &predicted, task.n_classes()),
+            Self::Acc => mean(truth.iter().zip(&predicted).map(|(t, p)| hit(t == p))),
+            _ => panic!("{self} is a metric of scores"),
+        }
+    }
+
+    /// The constant answer, chosen on the training labels, that suits this metric best:
+    /// - `mae`, `corr`: the median score (the mean of the middle two when their number is even)
+    /// - `f1`, `acc2` of sentiment: the commoner sign among scores that are not neutral
+    /// - `f1_nonneg`: the commoner of negative and non-negative among all scores
+    /// - `acc7`: the commonest bin
+    /// - `f1`, `acc` of emotion: the commonest emotion
+    /// - `f1_<class>`: the commoner of "it is" and "it is not", mostly the latter: a model can stay
+    ///   below that with a reasonable four-class prediction
+    ///
+    /// A tie goes to the negative side, the lower bin, the first emotion, "it is not".
+    fn constant(&self, task: &Task, train: &Labels, n: usize) -> Answers {
+        match (task, train) {
+            (Task::Sentiment { lo, hi }, Labels::Scores(train)) => {
+                let neutral = task.neutral().expect("a sentiment task has a neutral score");
+                let n_positive = train.iter().filter(|s| **s > neutral).count();
+                let n_negative = train.iter().filter(|s| **s < neutral).count();
+                let side = |positive: bool| if positive { *hi as f32 } else { *lo as f32 };
+                let score = match self {
+                    Self::F1 | Self::Acc2 => side(n_positive > n_negative),
+                    Self::F1Nonneg => side(train.len() - n_negative > n_negative),
+                    Self::AccBins { .. } => {
+                        let bins = train.iter().map(|s| task.bin(*s));
+                        *lo as f32 + most_common(bins, task.n_classes()) as f32
+                    }
+                    _ => median(train),
+                };
+                Answers::Scores(vec![score; n])
+            }
+            (Task::Emotion { classes }, Labels::Classes(train)) => {
+                let flag = |said: bool| if said { 1.0 } else { 0.0 };
+                let row = match self {
+                    Self::F1Class(_) => (0..classes.len())
+                        .map(|c| flag(2 * train.iter().filter(|row| row[c]).count() > train.len()))
+                        .collect(),
+                    _ => {
+                        let set =
+                            train.iter().flat_map(|row| (0..classes.len()).filter(|c| row[*c]));
+                        let commonest = most_common(set, classes.len());
+                        (0..classes.len()).map(|c| flag(c == commonest)).collect()
+                    }
+                };
+                Answers::Flags(vec![row; n])
+            }
+            _ => panic!("the labels are not of the task's kind: {task:?}"),
+        }
+    }
 }
 
-/// What answering the same to every sample of `test` reaches: a model is of use only above it.
+/// All metrics of `answers` to the samples with `labels`.
 ///
-/// The constant is chosen on `train`, for each metric the one that suits it:
-/// - `mae`: the median score (the mean of the middle two when their number is even)
-/// - `f1`, `acc2` of sentiment: the commoner sign among scores that are not neutral
-/// - `f1_nonneg`: the commoner of negative and non-negative among all scores
-/// - `acc7`: the commonest bin
-/// - `corr`: 0, the correlation with any constant
-/// - `f1`, `acc` of emotion: the commonest emotion
-/// - `f1_<class>`: the commoner of "it is" and "it is not", mostly the latter: a model can stay
-///   below that with a reasonable four-class prediction
-///
-/// A tie goes to the negative side, the lower bin, the first emotion, "it is not".
+/// # Panics
+/// As [`Metric::value`].
+pub fn score(task: &Task, labels: &Labels, answers: &Answers) -> Metrics {
+    let value = |metric: Metric| {
+        let value = metric.value(task, labels, answers);
+        (metric, value)
+    };
+    Metrics(Metric::of(task).into_iter().map(value).collect())
+}
+
+/// What answering the same to every sample of `test` reaches, for each metric the constant that
+/// suits it: a model is of use only above it.
 ///
 /// # Panics
 /// When the labels are not of `task`'s kind.
 pub fn constant_floor(task: &Task, train: &Labels, test: &Labels) -> Metrics {
-    let values = match (task, train, test) {
-        (Task::Sentiment { .. }, Labels::Scores(train), Labels::Scores(test)) => {
-            let neutral = neutral(task);
-            let n_positive = train.iter().filter(|s| **s > neutral).count();
-            let n_negative = train.iter().filter(|s| **s < neutral).count();
-            let positive = n_positive > n_negative;
-            let non_negative = train.len() - n_negative > n_negative;
-            let bin = most_common(train.iter().map(|s| task.bin(*s)), task.n_classes());
-
-            let median = median(train);
-            let mae = mean(test.iter().map(|s| f64::from((median - s).abs())));
-            let polar: Vec<_> =
-                test.iter().filter(|s| is_polar(**s, neutral)).map(|s| *s > neutral).collect();
-            let f1 = binary_f1(&polar, &vec![positive; polar.len()]);
-            let acc2 = mean(polar.iter().map(|t| hit(*t == positive)));
-            let signs: Vec<_> = test.iter().map(|s| *s >= neutral).collect();
-            let f1_nonneg = binary_f1(&signs, &vec![non_negative; signs.len()]);
-            let acc_bins = mean(test.iter().map(|s| hit(task.bin(*s) == bin)));
-            vec![mae, f1, f1_nonneg, acc2, acc_bins, 0.0]
-        }
-        (Task::Emotion { classes }, Labels::Classes(train), Labels::Classes(test)) => {
-            let flags = train.iter().flat_map(|row| (0..classes.len()).filter(|c| row[*c]));
-            let class = most_common(flags, classes.len());
-            let mut values = emotion(classes.len(), test, &vec![class; test.len()]);
-            for c in 0..classes.len() {
-                let n_true = train.iter().filter(|row| row[c]).count();
-                let truth: Vec<_> = test.iter().map(|row| row[c]).collect();
-                values[2 + c] = binary_f1(&truth, &vec![2 * n_true > train.len(); truth.len()]);
-            }
-            values
-        }
-        _ => panic!("the labels are not of the task's kind: {task:?}"),
+    let value = |metric: Metric| {
+        let constant = metric.constant(task, train, test.len());
+        let value = metric.value(task, test, &constant);
+        (metric, value)
     };
-    Metrics(Metric::of(task).into_iter().zip(values).collect())
+    Metrics(Metric::of(task).into_iter().map(value).collect())
 }
 
-/// The score that `probs` stand for: the expectation over the task's bins.
-///
-/// Taken around the middle of the range, so that a symmetric distribution lies on it exactly, as
-/// rounding would not have it otherwise.
-///
-/// # Panics
-/// On an emotion task, which has no scores.
-pub fn expected_score(task: &Task, probs: &[f32]) -> f64 {
-    let neutral = f64::from(neutral(task));
-    let bins = task.bin_scores().expect("a sentiment task has bins");
-    let offsets = bins.iter().map(|bin| f64::from(*bin) - neutral);
-    neutral + offsets.zip(probs).map(|(offset, p)| offset * f64::from(*p)).sum::<f64>()
-}
-
-/// Mean cross-entropy in nats of the true bins, or of the true emotions in equal shares.
+/// What a method's own loss on a split comes to, lower is better: the mean cross-entropy in nats
+/// of the true bins, or of the true emotions in equal shares; for regressors the mean absolute
+/// error; for a decision per emotion its mean binary cross-entropy.
 ///
 /// The targets are the paper's, whatever a run is trained towards, so that runs can be compared. A
 /// probability of 0 counts as the smallest positive `f32`.
 ///
 /// # Panics
-/// When `labels` are not of `task`'s kind, or are not as many as the rows.
-pub fn cross_entropy(task: &Task, labels: &Labels, probs: &[Vec<f32>]) -> f64 {
-    assert_eq!(labels.len(), probs.len(), "one row of probabilities per label");
+/// When `labels` are not of `task`'s kind, or not as many as the answers.
+pub fn task_loss(task: &Task, labels: &Labels, answers: &Answers) -> f64 {
+    assert_eq!(labels.len(), answers.len(), "one answer per label");
     let nats = |p: f32| -f64::from(p.max(f32::MIN_POSITIVE)).ln();
-    match labels {
-        Labels::Scores(scores) => {
+    match (labels, answers) {
+        (_, Answers::Scores(_)) => Metric::Mae.value(task, labels, answers),
+        (Labels::Scores(scores), Answers::Classes(probs)) => {
             mean(scores.iter().zip(probs).map(|(score, p)| nats(p[task.bin(*score)])))
         }
-        Labels::Classes(rows) => mean(rows.iter().zip(probs).map(|(row, p)| {
-            mean(row.iter().zip(p).filter(|(is_true, _)| **is_true).map(|(_, p)| nats(*p)))
-        })),
+        (Labels::Classes(rows), Answers::Classes(probs)) => {
+            mean(rows.iter().zip(probs).map(|(row, p)| {
+                mean(row.iter().zip(p).filter(|(is_true, _)| **is_true).map(|(_, p)| nats(*p)))
+            }))
+        }
+        (Labels::Classes(rows), Answers::Flags(probs)) => {
+            let each = rows.iter().flatten().zip(probs.iter().flatten());
+            mean(each.map(|(truth, p)| nats(if *truth { *p } else { 1.0 - *p })))
+        }
+        (Labels::Scores(_), Answers::Flags(_)) => panic!("flags do not answer a score"),
     }
-}
-
-/// Entropy of a distribution in nats: 0 when certain, `ln C` when uniform.
-pub fn entropy(probs: &[f32]) -> f64 {
-    let terms = probs.iter().map(|p| f64::from(*p)).filter(|p| *p > 0.0);
-    0.0 - terms.map(|p| p * p.ln()).sum::<f64>() // 0 rather than -0 when certain
-}
-
-/// Position of the largest value, the first of equals; 0 when there is none.
-pub fn argmax(probs: &[f32]) -> usize {
-    let larger = |best: usize, i: usize| if probs[i] > probs[best] { i } else { best };
-    (1..probs.len()).fold(0, larger)
-}
-
-/// Values in the order of [`Metric::of`] a sentiment task.
-fn sentiment(task: &Task, truth: &[f32], predicted: &[f64]) -> Vec<f64> {
-    let neutral = neutral(task);
-    let pairs = || truth.iter().copied().zip(predicted.iter().copied());
-    let mae = mean(pairs().map(|(t, p)| (f64::from(t) - p).abs()));
-    let (polar_truth, polar): (Vec<_>, Vec<_>) = pairs()
-        .filter(|(t, _)| is_polar(*t, neutral))
-        .map(|(t, p)| (t > neutral, p > f64::from(neutral)))
-        .unzip();
-    let (sign_truth, sign): (Vec<_>, Vec<_>) =
-        pairs().map(|(t, p)| (t >= neutral, p >= f64::from(neutral))).unzip();
-    vec![
-        mae,
-        binary_f1(&polar_truth, &polar),
-        binary_f1(&sign_truth, &sign),
-        mean(polar_truth.iter().zip(&polar).map(|(t, p)| hit(t == p))),
-        mean(pairs().map(|(t, p)| hit(task.bin(t) == task.bin(p as f32)))),
-        pearson(truth, predicted),
-    ]
-}
-
-/// Values in the order of [`Metric::of`] an emotion task.
-fn emotion(n_classes: usize, rows: &[Vec<bool>], predicted: &[usize]) -> Vec<f64> {
-    let truth: Vec<_> = rows
-        .iter()
-        .zip(predicted)
-        .map(|(row, p)| if row[*p] { *p } else { row.iter().position(|t| *t).unwrap_or(0) })
-        .collect();
-    let f1 = weighted_f1(&truth, predicted, n_classes);
-    let acc = mean(truth.iter().zip(predicted).map(|(t, p)| hit(t == p)));
-    let one_vs_rest = (0..n_classes).map(|c| {
-        let truth: Vec<_> = rows.iter().map(|row| row[c]).collect();
-        let said: Vec<_> = predicted.iter().map(|p| *p == c).collect();
-        binary_f1(&truth, &said)
-    });
-    [f1, acc].into_iter().chain(one_vs_rest).collect()
 }
 
 /// F1 of every class, weighted by its share of `truth`; 0 for no sample.
@@ -371,10 +388,6 @@ fn most_common(classes: impl Iterator<Item = usize>, n_classes: usize) -> usize 
     (1..n_classes).fold(0, |best, c| if counts[c] > counts[best] { c } else { best })
 }
 
-fn neutral(task: &Task) -> f32 {
-    task.neutral().expect("a sentiment task has a neutral score")
-}
-
 /// Whether a score is positive or negative rather than exactly neutral.
 fn is_polar(score: f32, neutral: f32) -> bool {
     (score - neutral).abs() > 0.0
@@ -400,12 +413,12 @@ mod tests {
         Task::Emotion { classes: ["happy", "sad", "angry", "neutral"].map(String::from).to_vec() }
     }
 
-    fn normalised<const C: usize>(counts: &[[u8; C]]) -> Vec<Vec<f32>> {
+    fn normalised<const C: usize>(counts: &[[u8; C]]) -> Answers {
         let row = |counts: &[u8; C]| {
             let sum: f32 = counts.iter().map(|n| f32::from(*n)).sum();
             counts.iter().map(|n| f32::from(*n) / sum).collect()
         };
-        counts.iter().map(row).collect()
+        Answers::Classes(counts.iter().map(row).collect())
     }
 
     fn flags<const C: usize>(rows: &[[u8; C]]) -> Labels {
@@ -529,7 +542,7 @@ mod tests {
 
     #[test]
     fn undefined_values_are_zero() {
-        let flat = normalised(&[[1; 7], [1; 7]]);
+        let flat = normalised(&[[1u8; 7], [1; 7]]);
         let metrics = score(&MOSI, &Labels::Scores(vec![0.0, 0.0]), &flat);
         assert_metrics(
             &metrics,
@@ -547,28 +560,43 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_distribution_is_exactly_neutral_on_any_range() {
-        let one_to_five = Task::Sentiment { lo: 1, hi: 5 };
-        let flat = &normalised(&[[1u8; 5]])[0];
-        assert_eq!(expected_score(&one_to_five, flat).to_bits(), 3f64.to_bits());
-        let certain = [0.0, 0.0, 0.0, 1.0, 0.0];
-        assert_eq!(expected_score(&one_to_five, &certain).to_bits(), 4f64.to_bits());
-        assert!((entropy(flat) - 5f64.ln()).abs() < 1e-6);
-        assert_eq!(entropy(&certain).to_bits(), 0f64.to_bits());
+    fn the_task_loss_is_that_of_the_true_bins_or_emotions() {
+        let p = Answers::Classes(vec![vec![0.5, 0.25, 0.25], vec![0.25, 0.75, 0.0]]);
+        let range = Task::Sentiment { lo: -1, hi: 1 };
+        let measured = task_loss(&range, &Labels::Scores(vec![-0.9, 0.2]), &p);
+        assert!((measured - (2f64.ln() + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
+        let classes = Task::Emotion { classes: ["a", "b", "c"].map(String::from).to_vec() };
+        let labels = flags(&[[1, 1, 0], [0, 1, 0]]);
+        let measured = task_loss(&classes, &labels, &p);
+        let first = (2f64.ln() + 4f64.ln()) / 2.0;
+        assert!((measured - (first + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
+        let impossible = task_loss(&range, &Labels::Scores(vec![0.0, 1.0]), &p);
+        assert!(impossible.is_finite() && impossible > 40.0, "{impossible}");
+        let decisions = Answers::Flags(vec![vec![0.5, 0.5, 0.5], vec![0.25, 0.5, 0.5]]);
+        let measured = task_loss(&classes, &labels, &decisions);
+        let expected = (5.0 * 2f64.ln() + (4.0f64 / 3.0).ln()) / 6.0;
+        assert!((measured - expected).abs() < 1e-7, "{measured}");
+        let scores = Answers::Scores(vec![-0.4, 0.4]);
+        let measured = task_loss(&range, &Labels::Scores(vec![-0.9, 0.2]), &scores);
+        assert!((measured - 0.35).abs() < 1e-6, "{measured}");
     }
 
     #[test]
-    fn cross_entropy_is_that_of_the_true_bins_or_emotions() {
-        let p = vec![vec![0.5, 0.25, 0.25], vec![0.25, 0.75, 0.0]];
-        let range = Task::Sentiment { lo: -1, hi: 1 };
-        let measured = cross_entropy(&range, &Labels::Scores(vec![-0.9, 0.2]), &p);
-        assert!((measured - (2f64.ln() + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
-        let classes = Task::Emotion { classes: ["a", "b", "c"].map(String::from).to_vec() };
-        let measured = cross_entropy(&classes, &flags(&[[1, 1, 0], [0, 1, 0]]), &p);
-        let first = (2f64.ln() + 4f64.ln()) / 2.0;
-        assert!((measured - (first + (4.0f64 / 3.0).ln()) / 2.0).abs() < 1e-7, "{measured}");
-        let impossible = cross_entropy(&range, &Labels::Scores(vec![0.0, 1.0]), &p);
-        assert!(impossible.is_finite() && impossible > 40.0, "{impossible}");
+    fn a_decision_per_emotion_counts_for_itself_and_the_likeliest_for_the_whole() {
+        let answers = Answers::Flags(vec![vec![0.9, 0.6, 0.1, 0.2], vec![0.1, 0.4, 0.3, 0.2]]);
+        let truth = flags(&[[1, 1, 0, 0], [0, 1, 0, 0]]);
+        let measured = score(&emotions(), &truth, &answers);
+        assert_metrics(
+            &measured,
+            &[
+                ("f1", 1.0),
+                ("acc", 1.0),
+                ("f1_happy", 1.0),
+                ("f1_sad", 2.0 / 3.0), // one of the two is said
+                ("f1_angry", 1.0),
+                ("f1_neutral", 1.0),
+            ],
+        );
     }
 
     #[test]

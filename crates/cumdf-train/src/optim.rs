@@ -10,11 +10,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use tch::{Tensor, nn::VarStore};
+use tch::Tensor;
 
-const BETA1: f64 = 0.9; // PyTorch's defaults
-const BETA2: f64 = 0.999;
-const EPS: f64 = 1e-8;
+use crate::policy::Clip;
+
+const EPS: f64 = 1e-8; // PyTorch's default
 const CLIP_EPS: f64 = 1e-6; // as torch.nn.utils.clip_grad_norm_
 
 /// Weight decay of a [`Group`].
@@ -37,24 +37,17 @@ pub struct Group {
     pub decay: WeightDecay,
 }
 
-impl Group {
-    /// All trainable parameters of `stores`, each in the order of their names.
-    pub fn all<'a>(stores: impl IntoIterator<Item = &'a VarStore>, decay: WeightDecay) -> Self {
-        let sorted = |vs: &VarStore| -> BTreeMap<_, _> { vs.variables().into_iter().collect() };
-        let all = stores.into_iter().flat_map(|vs| sorted(vs).into_values());
-        Self { params: all.filter(Tensor::requires_grad).collect(), rate_factor: 1.0, decay }
-    }
-}
-
 /// Adam over groups of parameters.
 #[derive(Debug)]
 pub struct Optimizer(Vec<(Adam, f64)>);
 
 impl Optimizer {
     /// Takes over the parameters of all groups.
-    pub fn new(groups: Vec<Group>) -> Self {
-        let adams = groups.into_iter().map(|g| (Adam::over(g.params, g.decay), g.rate_factor));
-        Self(adams.collect())
+    ///
+    /// - `betas`: decay rates of the running averages of gradient and squared gradient
+    pub fn new(groups: Vec<Group>, betas: [f64; 2]) -> Self {
+        let adam = |g: Group| (Adam::over(g.params, g.decay, betas), g.rate_factor);
+        Self(groups.into_iter().map(adam).collect())
     }
 
     /// Sets all gradients to zero.
@@ -62,13 +55,24 @@ impl Optimizer {
         self.0.iter_mut().for_each(|(adam, _)| adam.zero_grad());
     }
 
-    /// Scales the gradient of all groups together down to the norm `max_norm` where it is longer,
-    /// without waiting for the device.
-    pub fn clip_norm(&mut self, max_norm: f64) {
-        let squares = self.0.iter_mut().map(|(adam, _)| adam.squared_norm());
-        let Some(squared) = squares.reduce(|sum, square| sum + square) else { return };
-        let scale = (max_norm / (squared.sqrt() + CLIP_EPS)).clamp_max(1.0);
-        self.0.iter_mut().for_each(|(adam, _)| adam.scale_grad(&scale));
+    /// Shortens the gradient as `clip` says, without waiting for the device.
+    pub fn clip(&mut self, clip: Clip) {
+        let scale =
+            |squared: Tensor, most: f64| (most / (squared.sqrt() + CLIP_EPS)).clamp_max(1.0);
+        match clip {
+            Clip::None => {}
+            Clip::Norm(most) => {
+                let squares = self.0.iter_mut().map(|(adam, _)| adam.squared_norm());
+                let Some(squared) = squares.reduce(|sum, square| sum + square) else { return };
+                let scale = scale(squared, most);
+                self.0.iter_mut().for_each(|(adam, _)| adam.scale_grad(&scale));
+            }
+            Clip::NormPerGroup(most) => self.0.iter_mut().for_each(|(adam, _)| {
+                let squared = adam.squared_norm();
+                adam.scale_grad(&scale(squared, most));
+            }),
+            Clip::Value(most) => self.0.iter_mut().for_each(|(adam, _)| adam.cut_grad(most)),
+        }
     }
 
     /// One step along the gradients.
@@ -112,6 +116,7 @@ struct Adam {
     exp_avg_sq: Tensor, // flat
     n_steps: i64,
     decay: WeightDecay,
+    betas: [f64; 2],
 }
 
 /// Where one parameter lies in the flat buffers.
@@ -123,7 +128,7 @@ struct Param {
 }
 
 impl Adam {
-    fn over(tensors: Vec<Tensor>, decay: WeightDecay) -> Self {
+    fn over(tensors: Vec<Tensor>, decay: WeightDecay, betas: [f64; 2]) -> Self {
         let _guard = tch::no_grad_guard();
         let flat: Vec<_> = tensors.iter().map(|t| t.detach().reshape([-1])).collect();
         let weights = Tensor::cat(&flat, 0);
@@ -146,6 +151,7 @@ impl Adam {
             weights,
             n_steps: 0,
             decay,
+            betas,
         }
     }
 
@@ -165,6 +171,12 @@ impl Adam {
         let _ = self.grads.g_mul_(scale);
     }
 
+    fn cut_grad(&mut self, most: f64) {
+        self.bind();
+        let _guard = tch::no_grad_guard();
+        let _ = self.grads.clamp_(-most, most);
+    }
+
     fn step(&mut self, learning_rate: f64) {
         self.bind();
         let _guard = tch::no_grad_guard();
@@ -176,10 +188,11 @@ impl Adam {
         } else {
             &self.grads + &self.weights * strength
         };
-        let _ = self.exp_avg.lerp_(&grad, 1.0 - BETA1);
-        let _ = self.exp_avg_sq.g_mul_scalar_(BETA2).addcmul_(&(&grad * (1.0 - BETA2)), &grad);
-        let correction1 = 1.0 - BETA1.powi(self.n_steps as i32);
-        let correction2 = 1.0 - BETA2.powi(self.n_steps as i32);
+        let [beta1, beta2] = self.betas;
+        let _ = self.exp_avg.lerp_(&grad, 1.0 - beta1);
+        let _ = self.exp_avg_sq.g_mul_scalar_(beta2).addcmul_(&(&grad * (1.0 - beta2)), &grad);
+        let correction1 = 1.0 - beta1.powi(self.n_steps as i32);
+        let correction2 = 1.0 - beta2.powi(self.n_steps as i32);
         let scale = self.exp_avg_sq.sqrt() / correction2.sqrt() + EPS;
         self.weights -= &self.exp_avg / scale * (learning_rate / correction1);
     }
@@ -221,9 +234,15 @@ impl Adam {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::{Device, Kind, nn::VarStore};
 
     use super::*;
+
+    const BETAS: [f64; 2] = [0.9, 0.999];
+
+    fn all(params: [&Tensor; 2], decay: WeightDecay) -> Group {
+        Group { params: params.map(Tensor::shallow_clone).into(), rate_factor: 1.0, decay }
+    }
 
     fn line() -> (VarStore, Tensor, Tensor) {
         let vs = VarStore::new(Device::Cpu);
@@ -243,9 +262,9 @@ mod tests {
         let l2 = [0.815_846_3, -1.819_590_8, 0.474_337_7];
         let adamw = [0.814_230_2, -1.815_613_5, 0.573_414_2];
         for (decoupled, want) in [(false, l2), (true, adamw)] {
-            let (vs, slope, offset) = line();
+            let (_vs, slope, offset) = line();
             let decay = WeightDecay { strength: 0.01, decoupled };
-            let mut adam = Optimizer::new(vec![Group::all([&vs], decay)]);
+            let mut adam = Optimizer::new(vec![all([&offset, &slope], decay)], BETAS);
             for x in [1.0, 3.0] {
                 adam.zero_grad();
                 (&slope * x + &offset).square().sum(Kind::Float).backward();
@@ -261,16 +280,43 @@ mod tests {
 
     #[test]
     fn a_long_gradient_is_scaled_to_the_norm_and_a_short_one_left_alone() {
-        let (vs, slope, _offset) = line();
+        let (_vs, slope, offset) = line();
         let decay = WeightDecay { strength: 0.0, decoupled: false };
-        let mut adam = Optimizer::new(vec![Group::all([&vs], decay)]);
+        let mut adam = Optimizer::new(vec![all([&offset, &slope], decay)], BETAS);
         for (factor, want) in [(30.0, 1.0), (0.1, 0.1 * 2f64.sqrt())] {
             adam.zero_grad();
             (&slope * factor).sum(Kind::Float).backward();
-            adam.clip_norm(1.0);
+            adam.clip(Clip::Norm(1.0));
             let norm = slope.grad().norm().double_value(&[]);
             assert!((norm - want).abs() < 1e-5, "factor {factor}: {norm} for {want}");
         }
+    }
+
+    #[test]
+    fn groups_and_values_are_clipped_each_for_itself() {
+        let (_vs, slope, offset) = line();
+        let decay = WeightDecay { strength: 0.0, decoupled: false };
+        let group = |t: &Tensor| Group { params: vec![t.shallow_clone()], rate_factor: 1.0, decay };
+        let mut adam = Optimizer::new(vec![group(&slope), group(&offset)], BETAS);
+        let mut gradients = |clip: Clip| {
+            adam.zero_grad();
+            ((&slope * Tensor::from_slice(&[3f32, -4.0])).sum(Kind::Float)
+                + (&offset * 0.1).sum(Kind::Float))
+            .backward();
+            adam.clip(clip);
+            [slope.grad(), offset.grad()].map(|g| Vec::<f32>::try_from(g).expect("a gradient"))
+        };
+        let close = |got: &[f32], want: &[f32]| {
+            assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-5), "{got:?} {want:?}");
+        };
+        let [a, b] = gradients(Clip::NormPerGroup(1.0));
+        close(&a, &[0.6, -0.8]);
+        close(&b, &[0.1]);
+        let [a, b] = gradients(Clip::Value(0.6));
+        close(&a, &[0.6, -0.6]);
+        close(&b, &[0.1]);
+        let [a, _] = gradients(Clip::None);
+        close(&a, &[3.0, -4.0]);
     }
 
     #[test]
@@ -289,13 +335,13 @@ mod tests {
             vec![group(slope, 1.0), group(offset, 0.1)]
         };
         let (_vs, slope, offset) = line();
-        let mut whole = Optimizer::new(groups(&slope, &offset));
+        let mut whole = Optimizer::new(groups(&slope, &offset), BETAS);
         step(&mut whole, &slope, &offset);
         let (kept, state) = ([slope.copy(), offset.copy()], whole.state());
         step(&mut whole, &slope, &offset);
 
         let (_other, mut slope2, mut offset2) = line();
-        let mut resumed = Optimizer::new(groups(&slope2, &offset2));
+        let mut resumed = Optimizer::new(groups(&slope2, &offset2), BETAS);
         tch::no_grad(|| {
             slope2.copy_(&kept[0]);
             offset2.copy_(&kept[1]);

@@ -1,211 +1,224 @@
-//! From a configuration and a corpus to a trained model: which stages a model has, and what each
-//! hands to the next.
+//! From a configuration and a corpus to a trained method: its stages, one after the other, each in
+//! a folder of its own, each handed the checkpoints of those before.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use cumdf_data::{Corpus, Dataset, ModalitySet, Split, synthetic};
-use cumdf_model::{DataShape, checkpoint::DataCard};
+use cumdf_data::{Corpus, Dataset, Split, synthetic};
+use cumdf_model::{Prior, Problem, Shape};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tch::Device;
 
 use crate::{
     config::{Config, DataConfig},
-    evaluate,
-    fit::{Fitted, Plan, TrainingData, derived_seed, fit},
+    fit::{Fitted, Plan, TrainingData, fit},
     learner::Learner,
-    run_dir::RunDir,
-    student::{Student, TeacherTargets},
-    teacher::Teacher,
+    memory,
+    method::{Context, Trained},
+    run_dir::{Card, Existing, RunDir},
+    stage::Stage,
     telemetry,
 };
 
-/// Name of the CUMDF network in checkpoints.
-pub const NETWORK: &str = "cumdf";
-
-/// What may happen to a folder that already holds results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Refuse.
-    Refuse,
-    /// Go on with the run in it, or begin one.
-    Resume,
-    /// Remove the run in it.
-    Overwrite,
-}
-
-/// The native file that `config` names; the synthetic corpora are written under `data/` if absent.
+/// The native file that `config` names, as an absolute path; the synthetic corpora are written
+/// under `data/` if absent.
 ///
 /// # Errors
 /// When a synthetic corpus cannot be written.
 pub fn data_file(config: &DataConfig) -> Result<PathBuf> {
-    match config.file.to_str() {
-        Some("synthetic") => synthetic::ensure(synthetic::Kind::Sentiment, "data"),
-        Some("synthetic-emotion") => synthetic::ensure(synthetic::Kind::Emotion, "data"),
-        _ => Ok(config.file.clone()),
-    }
+    let file = match config.file.to_str() {
+        Some("synthetic") => synthetic::ensure(synthetic::Kind::Sentiment, "data")?,
+        Some("synthetic-emotion") => synthetic::ensure(synthetic::Kind::Emotion, "data")?,
+        _ => config.file.clone(),
+    };
+    std::path::absolute(&file).with_context(|| format!("{}: no such path", file.display()))
 }
 
-/// Opens and prepares the data of `config` on `device`.
+/// Opens and prepares the data of `config` on `device`; `config` then names their file by its
+/// absolute path, so that checkpoints find it from anywhere.
 ///
 /// # Errors
 /// When the file is missing or broken.
-pub fn open_corpus(config: &Config, device: Device) -> Result<Corpus> {
-    let dataset = Dataset::open(data_file(&config.data)?)?;
+pub fn open_corpus(config: &mut Config, device: Device) -> Result<Corpus> {
+    config.data.file = data_file(&config.data)?;
+    let dataset = Dataset::open(&config.data.file)?;
     Corpus::prepare(&dataset, config.data.clip, config.data.soft_labels, device)
 }
 
-/// The seven conditions, less those that name a modality outside `modalities`.
-pub fn conditions(modalities: ModalitySet) -> Vec<ModalitySet> {
-    let all = ModalitySet::CONDITIONS.into_iter();
-    all.filter(|condition| modalities.contains_all(*condition)).collect()
-}
-
-/// What checkpoints say about a corpus.
-fn data_card(corpus: &Corpus) -> DataCard {
-    DataCard {
+/// What checkpoints know of a corpus.
+pub fn problem(corpus: &Corpus) -> Problem {
+    Problem {
         name: corpus.name.clone(),
-        task: corpus.task.clone(),
-        steps: corpus.steps,
-        shape: DataShape { dims: corpus.dims, n_classes: corpus.task.n_classes() as i64 },
+        sha256: corpus.sha256.clone(),
+        shape: Shape { task: corpus.task.clone(), steps: corpus.steps, dims: corpus.dims },
         stats: corpus.stats.clone(),
+        prior: Prior::of(&corpus.task, corpus.labels(Split::Train)),
     }
 }
 
-/// Trains a teacher in the folder `out`.
-///
-/// # Errors
-/// As [`fit`], and when `out` holds something that `existing` does not allow to touch.
-pub fn train_teacher(
-    config: &Config,
-    corpus: &Corpus,
-    device: Device,
-    out: &Path,
-    existing: Existing,
-) -> Result<Fitted> {
-    let card = data_card(corpus);
-    tch::manual_seed(derived_seed(config.seed, "teacher weights", 0));
-    let bins = corpus.task.bin_scores();
-    let mut teacher = Teacher::new(config, &card.shape, bins.as_deref(), device)?;
-    // The teacher sees complete data, so complete data choose it.
-    let conditions = vec![corpus.available(Split::Valid)];
-    train_stage(
-        &mut teacher,
-        config,
-        config.teacher.epochs,
-        conditions,
-        corpus,
-        &card,
-        out,
-        existing,
-    )
+/// Where a method is trained, and what may happen to what is there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The folder; each stage has one of its own name in it.
+    pub dir: PathBuf,
+    /// What may happen to the last stage's folder.
+    pub existing: Existing,
+    /// A checkpoint that takes the place of a stage, with the stage's name.
+    pub given: Option<(String, PathBuf)>,
+    /// The last stage to train; `None` trains all.
+    pub until: Option<String>,
 }
 
-/// Trains a student in the folder `out`, distilled from the checkpoint `teacher` if there is one.
-///
-/// # Errors
-/// As [`train_teacher`], and when the teacher is of another data set or network.
-pub fn train_student(
-    config: &Config,
-    corpus: &Corpus,
-    device: Device,
-    out: &Path,
-    teacher: Option<&Path>,
-    existing: Existing,
-) -> Result<Fitted> {
-    let card = data_card(corpus);
-    let targets = teacher
-        .map(|path| -> Result<TeacherTargets> {
-            let loaded = evaluate::load(path, device)?;
-            let (theirs, ours) = (&loaded.config.model, &config.model);
-            ensure!(
-                loaded.header.data == card,
-                "{} was trained on {}, or on it with other standardisation (data.clip); the student learns from {}: train a teacher on the same data",
-                path.display(),
-                loaded.header.data.name,
-                card.name
-            );
-            ensure!(
-                (theirs.hidden_dim, theirs.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
-                "{} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they must agree",
-                path.display(),
-                theirs.hidden_dim,
-                theirs.lg_mmt,
-                ours.hidden_dim,
-                ours.lg_mmt
-            );
-            Ok(TeacherTargets::of(&loaded.net, &corpus.train))
-        })
-        .transpose()
-        .context("cannot use the teacher")?;
-    tch::manual_seed(derived_seed(config.seed, "student weights", 0));
-    let bins = corpus.task.bin_scores();
-    let mut student = Student::new(config, &card.shape, bins.as_deref(), device, targets)?;
-    let conditions = conditions(corpus.available(Split::Valid));
-    train_stage(
-        &mut student,
-        config,
-        config.student.epochs,
-        conditions,
-        corpus,
-        &card,
-        out,
-        existing,
-    )
-}
+impl Place {
+    /// All stages in `dir`, going on from whatever is there.
+    pub fn resuming(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), existing: Existing::Resume, given: None, until: None }
+    }
 
-/// Teacher, if the student is to be distilled, and student, in subfolders of `dir`; goes on from
-/// whatever is there. Returns the student's chosen checkpoint.
-///
-/// # Errors
-/// As [`train_teacher`] and [`train_student`].
-pub fn train(config: &Config, corpus: &Corpus, device: Device, dir: &Path) -> Result<PathBuf> {
-    let teacher = match config.student.distillation {
-        true => {
-            let out = dir.join("teacher");
-            Some(train_teacher(config, corpus, device, &out, Existing::Resume)?.best)
+    /// What may happen to the folder of a stage before the last: a finished one is what is wanted.
+    fn before(&self) -> Existing {
+        match self.existing {
+            Existing::MoveAside => Existing::MoveAside,
+            _ => Existing::Resume,
         }
-        false => None,
-    };
-    let out = dir.join("student");
-    let teacher = teacher.as_deref();
-    Ok(train_student(config, corpus, device, &out, teacher, Existing::Resume)?.best)
+    }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call site a stage; a struct would only rename them"
-)]
-fn train_stage(
-    learner: &mut dyn Learner,
-    config: &Config,
-    epochs: u32,
-    conditions: Vec<ModalitySet>,
-    corpus: &Corpus,
-    card: &DataCard,
-    out: &Path,
-    existing: Existing,
-) -> Result<Fitted> {
-    ensure!(!conditions.is_empty(), "the validation split has no modality that training has seen");
-    if existing == Existing::Overwrite {
-        RunDir::clear(out)?;
+/// Trains the stages of `config`'s method; returns what the last of them came to.
+///
+/// # Errors
+/// As [`fit`], and when a folder holds something that `place` does not allow to touch.
+pub fn train(config: &Config, corpus: &Corpus, device: Device, place: &Place) -> Result<Fitted> {
+    let mut stages = config.method.stages();
+    if let Some(until) = &place.until {
+        let last = stages.iter().position(|stage| stage.name == until);
+        let last = last.with_context(|| format!("the method has no stage `{until}`"))?;
+        stages.truncate(last + 1);
     }
-    let mut run = RunDir::create(out, &config.to_toml(), existing == Existing::Resume)?;
-    let _log = telemetry::log_to(run.log_file()?);
-    tracing::info!(
-        "{} on {}: {} train, {} valid samples, in {}",
-        learner.stage(),
-        corpus.name,
-        corpus.train.len(),
-        corpus.valid.len(),
-        out.display()
-    );
-    let plan = Plan { config, model: NETWORK, epochs, conditions };
-    let data = TrainingData {
-        train: &corpus.train,
-        valid: &corpus.valid,
-        valid_labels: corpus.labels(Split::Valid),
-        task: &corpus.task,
-        card,
+    let (last, before) = stages.split_last().context("the method has no stage")?;
+    if let Some((name, path)) = &place.given {
+        let names: Vec<_> = before.iter().map(|stage| stage.name).collect();
+        ensure!(
+            names.contains(&name.as_str()),
+            "{} is given as {name}, and these settings train without one",
+            path.display()
+        );
+    }
+    RunDir::refuse_early(&place.dir.join(last.name), place.existing)?;
+    let problem = problem(corpus);
+    let run = Stages { config, corpus, device, problem: &problem };
+    let mut earlier = Vec::new();
+    for stage in before {
+        let path = match &place.given {
+            Some((name, path)) if name == stage.name => path.clone(),
+            _ => run.train(stage, &earlier, &place.dir.join(stage.name), place.before())?.best,
+        };
+        let sha256 = sha256_of(&path)?;
+        earlier.push(Trained { stage: stage.name, path, sha256 });
+    }
+    run.train(last, &earlier, &place.dir.join(last.name), place.existing)
+}
+
+/// What all stages of a method share.
+struct Stages<'a> {
+    config: &'a Config,
+    corpus: &'a Corpus,
+    device: Device,
+    problem: &'a Problem,
+}
+
+impl Stages<'_> {
+    fn train(
+        &self,
+        stage: &Stage,
+        earlier: &[Trained],
+        out: &Path,
+        existing: Existing,
+    ) -> Result<Fitted> {
+        let Self { config, corpus, device, problem } = *self;
+        let cx = Context {
+            problem,
+            train: &corpus.train,
+            device,
+            seed: config.seed,
+            stage: stage.name,
+            earlier,
+        };
+        // Before a folder is made: what the stage starts from may not suit it.
+        let mut learner = config.method.learner(stage.name, &cx)?;
+        let identity = self.identity(stage, earlier);
+        let threads = i64::from(tch::get_num_threads());
+        let toml = config.to_toml();
+        let card = Card { identity: &identity, config: &toml, threads, device: kind(device) };
+        let mut run = RunDir::open(out, &card, existing)?;
+        let _log = telemetry::log_to(run.log_file()?);
+        tracing::info!(
+            "{} {} on {}: {} train, {} valid samples, in {}",
+            config.entry.title,
+            stage.name,
+            corpus.name,
+            corpus.train.len(),
+            corpus.valid.len(),
+            out.display()
+        );
+        tell_memory(learner.as_ref(), stage, corpus.steps);
+        let plan = Plan {
+            stage,
+            seed: config.seed,
+            method: config.entry.name,
+            config: &config.to_json(),
+            identity: &identity,
+            problem,
+        };
+        fit(learner.as_mut(), &plan, &TrainingData::new(corpus, problem), &mut run)
+    }
+
+    /// What decides a stage's result, the checkpoints it starts from included.
+    fn identity(&self, stage: &Stage, earlier: &[Trained]) -> Value {
+        let mut identity = self.config.identity(&self.problem.sha256, std::slice::from_ref(stage));
+        let hashes: serde_json::Map<_, _> =
+            earlier.iter().map(|t| (t.stage.to_owned(), json!(t.sha256))).collect();
+        identity["stage"] = json!(stage.name);
+        identity["earlier"] = Value::Object(hashes);
+        identity
+    }
+}
+
+/// Says what a training step will need, where that is much.
+fn tell_memory(learner: &dyn Learner, stage: &Stage, steps: i64) {
+    let batch_size = stage.train.batch_size;
+    let bytes = 4.0 * learner.floats_per_sample(steps) * batch_size as f64;
+    let needs = || {
+        format!(
+            "a batch of {batch_size} samples of {steps} steps needs about {}",
+            memory::in_words(bytes)
+        )
     };
-    fit(learner, &plan, &data, &mut run)
+    match memory::free() {
+        Some(free) if bytes > free => tracing::warn!(
+            "{}, and {} are free: lower train.batch_size, or shorten the sequences",
+            needs(),
+            memory::in_words(free)
+        ),
+        _ if bytes > 1e9 => tracing::info!("{}", needs()),
+        _ => {}
+    }
+}
+
+/// `cpu`, `cuda` or `mps`.
+fn kind(device: Device) -> String {
+    match device {
+        Device::Cuda(_) => "cuda".into(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

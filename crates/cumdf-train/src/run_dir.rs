@@ -1,9 +1,10 @@
-//! The folder of one run: its configuration, log, metrics and checkpoints.
+//! The folder of one stage's run: its configuration, log, metrics and checkpoints.
 //!
-//! - `config.toml`: the resolved configuration; it says which run this folder belongs to
+//! - `run.json`: what decides the run's result; it says which run this folder belongs to
+//! - `config.toml`: the resolved configuration
 //! - `log.txt`: the log lines of all its sessions
-//! - `metrics.jsonl`: one JSON object a line, each with its `epoch`
-//! - `best.safetensors`, `last.safetensors`: the chosen and the newest checkpoint
+//! - `metrics.jsonl`: one JSON object per line, each with its `epoch`
+//! - `best.safetensors`, `last.safetensors`: the chosen checkpoint, and the state to resume from
 //! - `run.lock`: held while a process works here
 //!
 //! Whole files are replaced in one step ([`write_atomic`]), so a crash leaves the old or the new
@@ -14,8 +15,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+const CARD: &str = "run.json";
 const CONFIG: &str = "config.toml";
 const LOG: &str = "log.txt";
 const METRICS: &str = "metrics.jsonl";
@@ -23,73 +25,132 @@ const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const LOCK: &str = "run.lock";
 
+/// What may happen to a folder that already holds a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse any run.
+    Refuse,
+    /// Go on with this very run, or begin it; refuse another one.
+    Resume,
+    /// Remove whatever run is there.
+    Overwrite,
+    /// Go on with this very run, or begin it; another one is kept under a new name beside it.
+    MoveAside,
+}
+
+/// Which run a folder is opened for.
+#[derive(Debug, Clone)]
+pub struct Card<'a> {
+    /// What decides the result: two runs of equal identity have equal results.
+    pub identity: &'a Value,
+    /// The resolved configuration as TOML, for people.
+    pub config: &'a str,
+    /// Threads of one tensor operation: the order of sums, and so the last bits, depend on them.
+    pub threads: i64,
+    /// The kind of device; the same holds.
+    pub device: String,
+}
+
 /// A run's folder, held by this process alone until dropped.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     metrics: File,
+    other_machine: Option<String>,
     _lock: File,
 }
 
 impl RunDir {
-    /// Opens `path`, made if need be, for the run that `resolved_config_toml` describes.
+    /// Opens `path`, made if need be, for the run that `card` describes.
     ///
-    /// With `resume`, a folder of that same run is taken up where it stands; one without a run is
-    /// begun. Fails on a folder that another run or process owns, and without `resume` on one that
-    /// holds results.
-    pub fn create(path: &Path, resolved_config_toml: &str, resume: bool) -> Result<Self> {
-        fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the run folder {}", path.display()))?;
-        let lock = lock(path)?;
+    /// # Errors
+    /// When another process works there, or the folder holds something that `existing` does not
+    /// allow to touch: what differs is named.
+    pub fn open(path: &Path, card: &Card, existing: Existing) -> Result<Self> {
+        let made = || format!("cannot make the run folder {}", path.display());
+        fs::create_dir_all(path).with_context(made)?;
+        let mut lock = lock(path)?;
         let shown = path.display();
-        let has_results = [METRICS, BEST, LAST].iter().any(|name| file_len(&path.join(name)) > 0);
-        match fs::read_to_string(path.join(CONFIG)) {
-            Ok(theirs) if theirs != resolved_config_toml => bail!(
-                "{shown} holds another run: {}; choose another --out, go on with that run by \
-                 --resume with its own {CONFIG}, or replace it with --overwrite",
-                first_difference(&theirs, resolved_config_toml)
-            ),
-            Ok(_) if has_results && !resume => bail!(
+        let here = Self::card_in(path);
+        let same = here.as_ref().is_some_and(|here| here["identity"] == *card.identity);
+        match (has_results(path), existing) {
+            (false, _) => {}
+            (true, Existing::Overwrite) => clear(path)?,
+            (true, Existing::Refuse) if same => bail!(
                 "{shown} already holds this run; go on with it by --resume, choose another --out, \
                  or start over with --overwrite"
             ),
-            Ok(_) => {}
-            Err(err) if err.kind() == io::ErrorKind::NotFound && has_results => bail!(
-                "{shown} holds results but no {CONFIG} that says of which run; choose another \
-                 --out, or replace them with --overwrite"
+            (true, _) if same => {}
+            (true, Existing::MoveAside) => {
+                let aside = free_name(path);
+                drop(lock);
+                fs::rename(path, &aside)
+                    .with_context(|| format!("cannot move {shown} to {}", aside.display()))?;
+                tracing::info!(
+                    "{shown} held another run ({}): it is kept in {}",
+                    why_other(here.as_ref(), card),
+                    aside.display()
+                );
+                fs::create_dir_all(path).with_context(made)?;
+                lock = self::lock(path)?;
+            }
+            (true, _) => bail!(
+                "{shown} holds another run: {}; choose another --out, or replace it with --overwrite",
+                why_other(here.as_ref(), card)
             ),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {
-                write_atomic(&path.join(CONFIG), resolved_config_toml.as_bytes())?;
-            }
-            Err(err) => {
-                return Err(err).with_context(|| format!("cannot read {shown}/{CONFIG}"));
-            }
         }
+        let begun = has_results(path);
+        let session = json!({ "threads": card.threads, "device": card.device });
+        let other_machine = match &here {
+            Some(here) if begun && here["session"] != session => {
+                Some(differences(&here["session"], &session))
+            }
+            _ => None,
+        };
+        if !begun {
+            let card = json!({ "identity": card.identity, "session": session });
+            let text = serde_json::to_string_pretty(&card)? + "\n";
+            write_atomic(&path.join(CARD), text.as_bytes())?;
+        }
+        write_atomic(&path.join(CONFIG), card.config.as_bytes())?;
         let metrics = open_metrics(&path.join(METRICS))?;
-        Ok(Self { path: path.to_owned(), metrics, _lock: lock })
+        Ok(Self { path: path.to_owned(), metrics, other_machine, _lock: lock })
     }
 
-    /// Removes what an earlier run left in `path`, for `--overwrite`; files of other kinds stay.
-    /// Fails when a process still works there. A folder that does not exist is fine.
-    pub fn clear(path: &Path) -> Result<()> {
-        if !path.exists() {
-            return Ok(());
-        }
-        let _lock = lock(path)?;
-        let entries =
-            fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if [CONFIG, LOG, METRICS, BEST, LAST].contains(&&*name)
-                || name.starts_with("events.out.tfevents.")
-            {
-                fs::remove_file(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            }
+    /// Whether a run in `path` may be gone on with or replaced, before hours go into a stage
+    /// before it. Makes nothing.
+    ///
+    /// # Errors
+    /// When it holds results and `existing` refuses any.
+    pub fn refuse_early(path: &Path, existing: Existing) -> Result<()> {
+        if existing == Existing::Refuse && has_results(path) {
+            bail!(
+                "{} already holds a run; go on with it by --resume, choose another --out, or \
+                 start over with --overwrite",
+                path.display()
+            );
         }
         Ok(())
+    }
+
+    /// Refuses to go on with an unfinished run under other circumstances than it began with, as it
+    /// would not end in the same bytes.
+    ///
+    /// # Errors
+    /// Names the circumstances.
+    pub fn check_session(&self) -> Result<()> {
+        match &self.other_machine {
+            None => Ok(()),
+            Some(what) => bail!(
+                "{} was begun otherwise: {what}; go on as it began (--threads, --device), or start \
+                 over with --overwrite",
+                self.path.display()
+            ),
+        }
+    }
+
+    fn card_in(path: &Path) -> Option<Value> {
+        serde_json::from_str(&fs::read_to_string(path.join(CARD)).ok()?).ok()
     }
 
     /// The folder itself.
@@ -161,12 +222,82 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Value>> {
     Ok(lines)
 }
 
-/// Whether a run of this configuration may work in `path`: it holds no run, or that very run.
-pub fn is_free_for(path: &Path, resolved_config_toml: &str) -> bool {
-    match fs::read_to_string(path.join(CONFIG)) {
-        Ok(theirs) => theirs == resolved_config_toml,
-        Err(_) => ![METRICS, BEST, LAST].iter().any(|name| path.join(name).exists()),
+/// Where two JSON values differ, by name, ours second: `data.sha256 is "ab.." there, "cd.." here`.
+pub fn differences(theirs: &Value, ours: &Value) -> String {
+    let (mut theirs_flat, mut ours_flat) = (Vec::new(), Vec::new());
+    flatten("", theirs, &mut theirs_flat);
+    flatten("", ours, &mut ours_flat);
+    let find = |all: &[(String, String)], key: &str| {
+        all.iter().find(|(k, _)| k == key).map_or_else(|| "not set".into(), |(_, v)| v.clone())
+    };
+    let mut keys: Vec<_> = theirs_flat.iter().chain(&ours_flat).map(|(k, _)| k.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differ: Vec<_> = keys
+        .into_iter()
+        .map(|key| (key, find(&theirs_flat, key), find(&ours_flat, key)))
+        .filter(|(_, a, b)| a != b)
+        .collect();
+    const SHOWN: usize = 3;
+    let shown =
+        differ.iter().take(SHOWN).map(|(key, a, b)| format!("{key} is {a} there, {b} here"));
+    let shown = shown.collect::<Vec<_>>().join("; ");
+    match differ.len() {
+        0 => "nothing differs".into(),
+        n if n > SHOWN => format!("{shown}; and {} more", n - SHOWN),
+        _ => shown,
     }
+}
+
+fn flatten(at: &str, value: &Value, into: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let dot = if at.is_empty() { "" } else { "." };
+                flatten(&format!("{at}{dot}{key}"), value, into);
+            }
+        }
+        Value::String(hash) if hash.len() == 64 => {
+            into.push((at.to_owned(), format!("{}..", &hash[..12])))
+        }
+        value => into.push((at.to_owned(), value.to_string())),
+    }
+}
+
+/// Why the run in a folder is another one.
+fn why_other(here: Option<&Value>, card: &Card) -> String {
+    match here {
+        Some(here) => differences(&here["identity"], card.identity),
+        None => format!("no {CARD} says which, as in folders of older versions"),
+    }
+}
+
+fn has_results(path: &Path) -> bool {
+    [METRICS, BEST, LAST].iter().any(|name| file_len(&path.join(name)) > 0)
+}
+
+/// `<path>-1`, or the first number that is free.
+fn free_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = (1..).map(|n| path.with_file_name(format!("{name}-{n}")));
+    beside.into_iter().find(|path| !path.exists()).expect("the numbers do not end")
+}
+
+/// Removes what an earlier run left in `path`; files of other kinds stay.
+fn clear(path: &Path) -> Result<()> {
+    let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if [CARD, CONFIG, LOG, METRICS, BEST, LAST].contains(&&*name)
+            || name.starts_with("events.out.tfevents.")
+        {
+            fs::remove_file(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaces `path` by `bytes` in one step: a reader or a crash sees the old file or the new one,
@@ -247,41 +378,36 @@ fn file_len(path: &Path) -> u64 {
     path.metadata().map_or(0, |metadata| metadata.len())
 }
 
-/// Says where two texts part, for a message.
-fn first_difference(theirs: &str, ours: &str) -> String {
-    let (mut theirs, mut ours) = (theirs.lines(), ours.lines());
-    loop {
-        match (theirs.next(), ours.next()) {
-            (Some(a), Some(b)) if a == b => {}
-            (None, None) => return format!("its {CONFIG} differs in line endings"),
-            (a, b) => {
-                let say = |line: Option<&str>| match line {
-                    Some(line) => format!("`{}`", line.trim()),
-                    None => "nothing".to_owned(),
-                };
-                return format!("its {CONFIG} says {} where this run has {}", say(a), say(b));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    const MINE: &str = "seed = 1\n[optim]\nepochs = 20\n";
+    const TOML: &str = "seed = 1\n";
 
-    fn refusal(path: &Path, config: &str, resume: bool) -> String {
-        format!("{:#}", RunDir::create(path, config, resume).unwrap_err())
+    fn identity(epochs: u32) -> Value {
+        json!({ "method": "cumdf", "settings": { "student": { "epochs": epochs } } })
+    }
+
+    fn open(path: &Path, identity: &Value, existing: Existing) -> Result<RunDir> {
+        let card = Card { identity, config: TOML, threads: 1, device: "cpu".into() };
+        RunDir::open(path, &card, existing)
+    }
+
+    fn refusal(path: &Path, identity: &Value, existing: Existing) -> String {
+        format!("{:#}", open(path, identity, existing).unwrap_err())
+    }
+
+    fn mine() -> Value {
+        identity(20)
     }
 
     #[test]
     fn a_new_folder_is_made_with_its_config_and_nested_parents() {
         let dir = tempfile::tempdir().unwrap();
-        let run = RunDir::create(&dir.path().join("runs/a"), MINE, false).unwrap();
-        assert_eq!(fs::read_to_string(run.path().join("config.toml")).unwrap(), MINE);
+        let run = open(&dir.path().join("runs/a"), &mine(), Existing::Refuse).unwrap();
+        assert_eq!(fs::read_to_string(run.path().join("config.toml")).unwrap(), TOML);
         assert_eq!(run.best(), run.path().join("best.safetensors"));
         assert_eq!(run.last(), run.path().join("last.safetensors"));
         writeln!(run.log_file().unwrap(), "one").unwrap();
@@ -289,73 +415,100 @@ mod tests {
         assert_eq!(fs::read_to_string(run.path().join("log.txt")).unwrap(), "one\ntwo\n");
     }
 
+    fn with_results(path: &Path) {
+        let mut run = open(path, &mine(), Existing::Refuse).unwrap();
+        run.append_metrics(&json!({"epoch": 1})).unwrap();
+    }
+
     #[test]
-    fn another_run_in_the_folder_is_refused_whether_resuming_or_not() {
+    fn another_run_in_the_folder_is_refused_by_name_whether_resuming_or_not() {
         let dir = tempfile::tempdir().unwrap();
-        drop(RunDir::create(dir.path(), MINE, false).unwrap());
-        for resume in [false, true] {
-            let message = refusal(dir.path(), "seed = 1\n[optim]\nepochs = 30\n", resume);
-            assert!(message.contains("says `epochs = 20` where this run has `epochs = 30`"));
-            for way_out in ["--resume", "--out", "--overwrite"] {
+        with_results(dir.path());
+        for existing in [Existing::Refuse, Existing::Resume] {
+            let message = refusal(dir.path(), &identity(30), existing);
+            assert!(message.contains("settings.student.epochs is 20 there, 30 here"), "{message}");
+            for way_out in ["--out", "--overwrite"] {
                 assert!(message.contains(way_out), "{way_out} is missing: {message}");
             }
         }
-        assert_eq!(fs::read_to_string(dir.path().join("config.toml")).unwrap(), MINE);
     }
 
     #[test]
-    fn the_same_run_goes_on_only_with_resume() {
+    fn the_same_run_goes_on_only_with_permission() {
         let dir = tempfile::tempdir().unwrap();
         // Nothing to lose yet: beginning again is fine.
-        drop(RunDir::create(dir.path(), MINE, false).unwrap());
-        let mut run = RunDir::create(dir.path(), MINE, false).unwrap();
-        run.append_metrics(&json!({"epoch": 1})).unwrap();
-        drop(run);
-        let message = refusal(dir.path(), MINE, false);
+        drop(open(dir.path(), &mine(), Existing::Refuse).unwrap());
+        with_results(dir.path());
+        let message = refusal(dir.path(), &mine(), Existing::Refuse);
         assert!(message.contains("already holds this run"), "{message}");
-        let run = RunDir::create(dir.path(), MINE, true).unwrap();
+        let run = open(dir.path(), &mine(), Existing::Resume).unwrap();
         assert_eq!(run.metrics().unwrap(), [json!({"epoch": 1})]);
+        let empty = dir.path().join("a");
+        open(&empty, &mine(), Existing::Resume).unwrap();
     }
 
     #[test]
-    fn resume_begins_a_run_that_is_not_there_yet() {
+    fn another_run_is_moved_aside_whole_and_the_name_is_free_again() {
         let dir = tempfile::tempdir().unwrap();
-        RunDir::create(&dir.path().join("a"), MINE, true).unwrap();
+        let path = dir.path().join("student");
+        with_results(&path);
+        for n in 1..3 {
+            let mut run = open(&path, &identity(20 + n), Existing::MoveAside).unwrap();
+            assert!(run.metrics().unwrap().is_empty());
+            run.append_metrics(&json!({"epoch": 7})).unwrap();
+        }
+        let kept = read_metrics(&dir.path().join("student-1/metrics.jsonl")).unwrap();
+        assert_eq!(kept, [json!({"epoch": 1})]);
+        let kept = read_metrics(&dir.path().join("student-2/metrics.jsonl")).unwrap();
+        assert_eq!(kept, [json!({"epoch": 7})]);
+        let run = open(&path, &identity(22), Existing::MoveAside).unwrap();
+        assert_eq!(run.metrics().unwrap().len(), 1, "this very run goes on");
     }
 
     #[test]
-    fn results_without_a_config_are_refused_and_overwrite_clears_only_a_run_s_files() {
+    fn another_number_of_threads_is_told_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        with_results(dir.path());
+        let identity = mine();
+        let card = Card { identity: &identity, config: TOML, threads: 2, device: "cpu".into() };
+        let run = RunDir::open(dir.path(), &card, Existing::Resume).unwrap();
+        let message = run.check_session().unwrap_err().to_string();
+        assert!(message.contains("threads is 1 there, 2 here"), "{message}");
+    }
+
+    #[test]
+    fn results_without_a_card_are_refused_and_overwrite_clears_only_a_run_s_files() {
         let dir = tempfile::tempdir().unwrap();
         let run_s = ["best.safetensors", "log.txt", "events.out.tfevents.1.host.2"];
         for name in run_s.iter().chain(&["notes.md"]) {
             fs::write(dir.path().join(name), "x").unwrap();
         }
-        let message = refusal(dir.path(), MINE, true);
-        assert!(message.contains("no config.toml"), "{message}");
-        RunDir::clear(dir.path()).unwrap();
+        let message = refusal(dir.path(), &mine(), Existing::Resume);
+        assert!(message.contains("no run.json"), "{message}");
+        drop(open(dir.path(), &mine(), Existing::Overwrite).unwrap());
         for name in run_s {
             assert!(!dir.path().join(name).exists(), "{name} is still there");
         }
         assert!(dir.path().join("notes.md").exists());
-        RunDir::create(dir.path(), MINE, false).unwrap();
-        RunDir::clear(&dir.path().join("never made")).unwrap();
     }
 
     #[test]
     fn two_processes_cannot_share_a_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let first = RunDir::create(dir.path(), MINE, false).unwrap();
-        let message = refusal(dir.path(), MINE, true); // a second handle stands for a second process
-        assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
-        assert!(RunDir::clear(dir.path()).is_err(), "cleared under a running process");
+        let first = open(dir.path(), &mine(), Existing::Refuse).unwrap();
+        // A second handle stands for a second process.
+        for existing in [Existing::Resume, Existing::Overwrite, Existing::MoveAside] {
+            let message = refusal(dir.path(), &mine(), existing);
+            assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+        }
         drop(first);
-        RunDir::create(dir.path(), MINE, true).unwrap();
+        open(dir.path(), &mine(), Existing::Resume).unwrap();
     }
 
     #[test]
     fn truncation_keeps_earlier_epochs_and_later_lines_follow_them() {
         let dir = tempfile::tempdir().unwrap();
-        let mut run = RunDir::create(dir.path(), MINE, false).unwrap();
+        let mut run = open(dir.path(), &mine(), Existing::Refuse).unwrap();
         let lines = [json!({"note": "start"}), json!({"epoch": 1}), json!({"epoch": 2})];
         for line in lines.iter().chain(&[json!({"epoch": 3})]) {
             run.append_metrics(line).unwrap();
@@ -370,13 +523,13 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_dropped_and_does_not_spoil_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        drop(RunDir::create(dir.path(), MINE, false).unwrap());
+        drop(open(dir.path(), &mine(), Existing::Refuse).unwrap());
         let path = dir.path().join("metrics.jsonl");
         // Torn in the middle of a character, and where what is left is still JSON.
         for torn in [&b"{\"epoch\": 1}\n{\"x\": \"\xc3"[..], b"{\"epoch\": 1}\n2"] {
             fs::write(&path, torn).unwrap();
             assert_eq!(read_metrics(&path).unwrap(), [json!({"epoch": 1})]);
-            let mut run = RunDir::create(dir.path(), MINE, true).unwrap();
+            let mut run = open(dir.path(), &mine(), Existing::Resume).unwrap();
             run.append_metrics(&json!({"epoch": 2})).unwrap();
             assert_eq!(run.metrics().unwrap(), [json!({"epoch": 1}), json!({"epoch": 2})]);
         }

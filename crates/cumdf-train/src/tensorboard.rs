@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 /// Appends events to one file of its own; dropped or flushed, all of them are on disk.
 #[derive(Debug)]
-pub struct EventWriter {
+pub(crate) struct EventWriter {
     path: PathBuf,
     file: BufWriter<File>,
 }
@@ -21,7 +21,7 @@ pub struct EventWriter {
 impl EventWriter {
     /// Makes `dir` and a new event file in it. Older files there stay: TensorBoard reads them all,
     /// in the order of the start times in their names.
-    pub fn create(dir: &Path) -> Result<Self> {
+    pub(crate) fn create(dir: &Path) -> Result<Self> {
         let at = || format!("cannot make an event file in {}", dir.display());
         fs::create_dir_all(dir).with_context(at)?;
         let secs = since_epoch().as_secs();
@@ -42,7 +42,7 @@ impl EventWriter {
     }
 
     /// Adds the value of `tag` at `step`.
-    pub fn scalar(&mut self, tag: &str, step: usize, value: f64) -> Result<()> {
+    pub(crate) fn scalar(&mut self, tag: &str, step: usize, value: f64) -> Result<()> {
         let mut point = bytes_field(1, tag.as_bytes());
         point.push(key(2, WIRE_32_BIT)); // simple_value
         point.extend((value as f32).to_le_bytes());
@@ -52,14 +52,14 @@ impl EventWriter {
 
     /// Makes TensorBoard forget what earlier files say about `step` and later steps: call it on
     /// resume, with the first step that will be run again.
-    pub fn purge_from(&mut self, step: usize) -> Result<()> {
+    pub(crate) fn purge_from(&mut self, step: usize) -> Result<()> {
         const START: u8 = 1; // SessionLog.SessionStatus
         self.event(step, &bytes_field(7, &[key(1, WIRE_VARINT), START]))?;
         self.flush()
     }
 
     /// Hands everything to the operating system.
-    pub fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 

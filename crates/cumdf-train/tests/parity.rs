@@ -8,14 +8,20 @@ use cumdf_data::{
     TrainBatch,
 };
 use cumdf_model::{
-    ConvActivation, DataShape, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, Predictor as _,
-    batch_shares, checkpoint,
+    Answer, Predictor as _, Problem, Shape, checkpoint,
+    cumdf::{
+        ConvActivation, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, SrdProjection,
+        batch_shares,
+    },
 };
 use cumdf_train::{
     config::Config,
-    learner::Learner as _,
-    optim::{Group, Optimizer, WeightDecay},
-    student::{Student, TeacherTargets},
+    learner::{Learner as _, groups},
+    learners::cumdf::{CumdfConfig, Student, TeacherTargets},
+    method::Context,
+    optim::Optimizer,
+    pipeline,
+    policy::{Clip, TrainConfig},
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -69,8 +75,9 @@ impl Golden {
         self.case["model"][name].as_bool().expect("a flag")
     }
 
-    fn config(&self) -> Config {
-        let mut config = Config::resolve(None, None, &[]).expect("the default");
+    fn config(&self) -> CumdfConfig {
+        let default = Config::resolve(None, None, None, &[]).expect("the default");
+        let mut config: CumdfConfig = default.settings().expect("CUMDF's own");
         let [case, model] = [&self.case, &self.case["model"]];
         let number = |v: &Value| v.as_i64().expect("an integer");
         config.model = ModelConfig {
@@ -101,7 +108,7 @@ impl Golden {
             maci: true,
         };
         let float = |key: &str| case[key].as_f64().expect("a number");
-        config.student.srd_projection = cumdf_train::config::SrdProjection::Both;
+        config.student.srd_projection = SrdProjection::Both;
         config.loss.reg = float("reg");
         config.loss.cou = float("cou");
         config.loss.srd = float("srd");
@@ -145,25 +152,29 @@ impl Golden {
     }
 
     fn student(&self, corpus: &Corpus) -> Student {
-        let shape = DataShape {
-            dims: Modality::ALL.map(|m| self.case["model"]["dims"][m.name()].as_i64().expect("d")),
-            n_classes: 5,
-        };
+        let dims = Modality::ALL.map(|m| self.case["model"]["dims"][m.name()].as_i64().expect("d"));
+        let shape = Shape { task: corpus.task.clone(), steps: corpus.steps, dims };
+        let problem = Problem { shape, ..pipeline::problem(corpus) };
         let three = |t: Tensor| -> [Tensor; 3] { from_fn(|i| t.get(i as i64)) };
         let targets = TeacherTargets {
             fused: self.get("teacher.fused"),
             pairs: self.flag("lg_mmt").then(|| three(self.get("teacher.pairs"))),
             modalities: three(self.get("teacher.modalities")),
         };
-        let bins = corpus.task.bin_scores();
-        let student =
-            Student::new(&self.config(), &shape, bins.as_deref(), Device::Cpu, Some(targets))
-                .expect("a student");
+        let cx = Context {
+            problem: &problem,
+            train: &corpus.train,
+            device: Device::Cpu,
+            seed: 1,
+            stage: "student",
+            earlier: &[],
+        };
+        let student = Student::new(&self.config(), &cx, Some(targets)).expect("a student");
         let (distil, params): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.part("param.").into_iter().partition(|(name, _)| name.starts_with("distil."));
         checkpoint::restore(student.store(), &params).expect("the network's variables");
-        let auxiliary = student.auxiliary().expect("projections");
-        checkpoint::restore(auxiliary, &distil).expect("the projections");
+        let scratch = student.scratch().expect("projections");
+        checkpoint::restore(scratch, &distil).expect("the projections");
         student
     }
 }
@@ -192,7 +203,7 @@ fn check(name: &str) {
     // Evaluation mode: by its own estimate, by the true label, and through the public door.
     let pass = net.forward(&inputs, Guide::Estimate, false);
     close("eval.logits", &pass.logits, &golden.get("eval.logits"));
-    let predicted = net.predict(&inputs);
+    let Answer::Classes(predicted) = net.predict(&inputs) else { panic!("not classes") };
     close("probs", &predicted, &golden.get("eval.logits").softmax(-1, Kind::Float));
     let oracle = net.forward(&inputs, Guide::Oracle(targets), false);
     close("oracle.logits", &oracle.logits, &golden.get("oracle.logits"));
@@ -239,12 +250,15 @@ fn check(name: &str) {
     // One whole step.
     let student = golden.student(&corpus);
     let optimiser = &golden.case["optimiser"];
-    let decay = WeightDecay {
-        strength: optimiser["weight_decay"].as_f64().expect("a number"),
-        decoupled: optimiser["name"] == "adamw",
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let train = TrainConfig {
+        learning_rate: number(&optimiser["lr"]),
+        weight_decay: number(&optimiser["weight_decay"]),
+        decoupled_decay: optimiser["name"] == "adamw",
+        clip: Clip::Norm(number(&golden.case["clip"])),
+        ..golden.config().train
     };
-    let stores = [Some(student.store()), student.auxiliary()];
-    let mut optimizer = Optimizer::new(vec![Group::all(stores.into_iter().flatten(), decay)]);
+    let mut optimizer = Optimizer::new(groups(&student, &train).expect("groups"), train.betas);
     let terms = student.terms(&inputs, targets, &batch.index);
     let losses = [
         ("task", "task"),
@@ -259,8 +273,9 @@ fn check(name: &str) {
     for (ours, theirs) in losses {
         let want = golden.tensors.get(&format!("loss.{theirs}"));
         let want = want.filter(|want| want.double_value(&[]) != 0.0); // 0: the part is not there
-        assert_eq!(terms.get(ours).is_some(), want.is_some(), "{name}: the term {ours}");
-        if let (Some(got), Some(want)) = (terms.get(ours), want) {
+        let got = terms.values().remove(ours);
+        assert_eq!(got.is_some(), want.is_some(), "{name}: the term {ours}");
+        if let (Some(got), Some(want)) = (&got, want) {
             close(ours, got, want);
         }
     }
@@ -268,7 +283,7 @@ fn check(name: &str) {
     close("total", &total, &golden.get("loss.total"));
     total.backward();
     let mut variables = checkpoint::variables(student.store());
-    variables.extend(checkpoint::variables(student.auxiliary().expect("projections")));
+    variables.extend(checkpoint::variables(student.scratch().expect("projections")));
     let mut n_gradients = 0;
     for (name, variable) in variables.iter().filter(|(_, v)| v.requires_grad()) {
         let want = golden.get(&format!("grad.{name}"));
@@ -278,8 +293,8 @@ fn check(name: &str) {
         n_gradients += 1;
     }
     assert_eq!(n_gradients, golden.part("grad.").len(), "{name}: parameters");
-    optimizer.clip_norm(golden.case["clip"].as_f64().expect("a number"));
-    optimizer.step(optimiser["lr"].as_f64().expect("a number"));
+    optimizer.clip(train.clip);
+    optimizer.step(train.learning_rate);
     for (name, variable) in &variables {
         let want = golden.get(&format!("step.{name}"));
         // Adam turns the first gradient into its sign: where that is rounding noise (the key's
@@ -324,6 +339,6 @@ fn the_goldens_are_of_all_samples_at_once() {
     let golden = Golden::open("paper");
     let corpus = golden.corpus();
     let order = EpochOrder { seed: 1, epoch: 1, batch_size: 4, bucket: 1 };
-    assert_eq!(corpus.train.epoch(&MrmsConfig::complete(), order).len(), 1);
+    assert_eq!(corpus.train.epoch(Some(&MrmsConfig::complete()), order).len(), 1);
     assert_eq!(whole_batch(&corpus).rows(), [0, 1, 2, 3]);
 }

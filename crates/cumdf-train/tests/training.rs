@@ -10,18 +10,21 @@ use std::{
 };
 
 use cumdf_data::{
-    Corpus, Dataset, EvalSet, Labels, ModalitySet, Samples, Split, Task, TrainBatch, synthetic,
+    Corpus, Dataset, EvalSet, Labels, ModalitySet, Samples, Split, Task, TrainBatch, View,
+    synthetic,
 };
-use cumdf_model::{DataShape, Predictor, checkpoint::DataCard};
+use cumdf_model::{Answer, Predictor};
 use cumdf_train::{
+    answers::Answers,
     config::Config,
-    evaluate,
+    evaluate::{self, Predictions},
     fit::{Plan, TrainingData, fit},
     learner::{Learner, LossTerms},
-    pipeline,
-    run_dir::{RunDir, read_metrics},
+    pipeline::{self, Place},
+    registry::{self, Loaded},
+    run_dir::{Card, Existing, RunDir, read_metrics},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor, nn::VarStore};
 
 /// Held by a test from start to end: data and training draw from libtorch's generator, of which a
@@ -63,7 +66,24 @@ fn tiny_dataset() -> Dataset {
 
 fn tiny_config() -> Config {
     let sets: Vec<_> = TINY.iter().map(|s| (*s).to_owned()).collect();
-    Config::resolve(None, None, &sets).expect("a configuration")
+    Config::resolve(None, None, None, &sets).expect("a configuration")
+}
+
+fn trained(config: &Config, corpus: &Corpus, folder: &Path) -> Loaded {
+    let place = Place::resuming(folder);
+    let fitted = pipeline::train(config, corpus, Device::Cpu, &place).expect("trained");
+    registry::load(&fitted.best, Device::Cpu).expect("loaded")
+}
+
+fn predict(model: &Loaded, set: &EvalSet, view: &View) -> anyhow::Result<Predictions> {
+    evaluate::predict(model.predictor.as_ref(), &model.header.data.prior, set, view)
+}
+
+fn probs(predictions: &Predictions) -> &[Vec<f32>] {
+    match &predictions.answers {
+        Answers::Classes(rows) => rows,
+        _ => panic!("CUMDF answers with classes"),
+    }
 }
 
 fn tiny_corpus() -> Corpus {
@@ -105,7 +125,8 @@ fn a_killed_run_resumes_to_the_same_bytes_and_the_teacher_stays_as_it_was() {
         let mut child = student(&data, &killed, &["--resume"]).spawn().expect("it starts");
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            let lines = fs::read_to_string(killed.join("metrics.jsonl")).unwrap_or_default();
+            let lines =
+                fs::read_to_string(killed.join("student/metrics.jsonl")).unwrap_or_default();
             if lines.lines().count() >= after {
                 child.kill().expect("kill -9");
                 kills += 1;
@@ -121,11 +142,12 @@ fn a_killed_run_resumes_to_the_same_bytes_and_the_teacher_stays_as_it_was() {
     assert!(kills > 0, "the run was never interrupted");
     let output = run(student(&data, &killed, &["--resume"]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for file in ["best.safetensors", "last.safetensors", "teacher/best.safetensors"] {
+    for file in ["student/best.safetensors", "student/last.safetensors", "teacher/best.safetensors"]
+    {
         let [a, b] = [&whole, &killed].map(|run| fs::read(run.join(file)).expect("a checkpoint"));
         assert!(a == b, "{file} differs after {kills} kills");
     }
-    let epochs: Vec<_> = read_metrics(&killed.join("metrics.jsonl")).expect("metrics");
+    let epochs: Vec<_> = read_metrics(&killed.join("student/metrics.jsonl")).expect("metrics");
     let epochs: Vec<_> = epochs.iter().map(|line| line["epoch"].as_u64()).collect();
     assert_eq!(epochs, [Some(1), Some(2), Some(3)]);
     let after = fs::read(whole.join("teacher/best.safetensors")).expect("a teacher");
@@ -141,7 +163,7 @@ fn a_folder_with_results_is_not_overwritten_without_a_word() {
     let again = run(student(&data, &out, &[]));
     let message = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(!again.status.success() && message.contains("--resume"), "{message}");
-    let other = run(student(&data, &out, &["--resume", "--set", "train.batch_size=9"]));
+    let other = run(student(&data, &out, &["--resume", "--set", "student.epochs=4"]));
     let message = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(!other.status.success() && message.contains("holds another run"), "{message}");
 }
@@ -154,7 +176,7 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     assert!(run(student(&data, &out, &[])).status.success());
     let csv = folder.path().join("predictions.csv");
     let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
-    command.arg("evaluate").arg("--checkpoint").arg(out.join("best.safetensors"));
+    command.arg("evaluate").arg("--checkpoint").arg(out.join("student/best.safetensors"));
     command.args(["--condition", "la", "--drop-ratio", "0.3", "--predictions"]).arg(&csv);
     let output = run(command);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -175,11 +197,11 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     }
 
     // Broken checkpoints are errors that say so.
-    let whole = fs::read(out.join("best.safetensors")).expect("bytes");
+    let whole = fs::read(out.join("student/best.safetensors")).expect("bytes");
     for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
         let path = folder.path().join("cut.safetensors");
         fs::write(&path, &whole[..cut]).expect("written");
-        let error = evaluate::load(&path, Device::Cpu).expect_err("it is cut short");
+        let error = registry::load(&path, Device::Cpu).expect_err("it is cut short");
         assert!(format!("{error:#}").contains("cut.safetensors"), "cut at {cut}: {error:#}");
     }
 }
@@ -190,23 +212,23 @@ fn predictions_do_not_depend_on_labels_batch_mates_or_padding() {
     let config = tiny_config();
     let corpus = tiny_corpus();
     let folder = tempfile::tempdir().expect("a folder");
-    let best = pipeline::train(&config, &corpus, Device::Cpu, folder.path()).expect("trained");
-    let net = evaluate::load(&best, Device::Cpu).expect("loaded").net;
+    let model = trained(&config, &corpus, folder.path());
     let view = evaluate::view(ModalitySet::ALL, 0.4);
-    let predicted = evaluate::predict(&net, &corpus.test, &view).expect("predicted");
+    let predicted = predict(&model, &corpus.test, &view).expect("predicted");
 
     // Labels: the same file with its test labels reversed.
     let mut permuted = tiny_dataset();
     let Labels::Scores(scores) = &mut permuted.test.labels else { panic!("scores") };
     scores.reverse();
     let other = Corpus::prepare(&permuted, 0.0, true, Device::Cpu).expect("a corpus");
-    let same = evaluate::predict(&net, &other.test, &view).expect("predicted");
+    let same = predict(&model, &other.test, &view).expect("predicted");
     assert_eq!(predicted, same, "labels reached the prediction");
 
     // Batch mates and padding: every sample alone, trimmed to its own length.
     for (rows, inputs) in corpus.test.batches(&view, 1) {
-        let alone: Vec<Vec<f32>> = Vec::try_from(net.predict(&inputs)).expect("rows");
-        for (a, b) in alone[0].iter().zip(&predicted.probs[rows[0]]) {
+        let answer = model.predictor.predict(&inputs);
+        let alone: Vec<Vec<f32>> = Vec::try_from(answer.tensor()).expect("rows");
+        for (a, b) in alone[0].iter().zip(&probs(&predicted)[rows[0]]) {
             assert!((a - b).abs() < 1e-5, "sample {}: {a} alone, {b} in a batch", rows[0]);
         }
     }
@@ -221,9 +243,9 @@ fn predictions_do_not_depend_on_labels_batch_mates_or_padding() {
     let set = EvalSet::prepare(&padded.test, Split::Test, 12, &corpus.stats, Device::Cpu)
         .expect("an evaluation set");
     let complete = evaluate::view(ModalitySet::ALL, 0.0);
-    let wide = evaluate::predict(&net, &set, &complete).expect("predicted");
-    let narrow = evaluate::predict(&net, &corpus.test, &complete).expect("predicted");
-    for (a, b) in wide.probs.iter().flatten().zip(narrow.probs.iter().flatten()) {
+    let wide = predict(&model, &set, &complete).expect("predicted");
+    let narrow = predict(&model, &corpus.test, &complete).expect("predicted");
+    for (a, b) in probs(&wide).iter().flatten().zip(probs(&narrow).iter().flatten()) {
         assert!((a - b).abs() < 1e-5, "padding reached the prediction: {a} for {b}");
     }
 }
@@ -239,13 +261,14 @@ fn attributions_rank_the_modalities_of_the_synthetic_corpus_as_its_truth_does() 
     let strength: [f64; 3] =
         std::array::from_fn(|m| truth.strength.iter().map(|s| f64::from(s[m])).sum::<f64>() / n);
     let sets = ["student.epochs=6".to_owned(), "student.distillation=false".to_owned()];
-    let config = Config::resolve(None, None, &sets).expect("a configuration");
+    let config = Config::resolve(None, None, None, &sets).expect("a configuration");
     let corpus = Corpus::prepare(&dataset, 0.0, true, Device::Cpu).expect("a corpus");
     tch::set_num_threads(1);
-    let best = pipeline::train(&config, &corpus, Device::Cpu, folder.path()).expect("trained");
-    let net = evaluate::load(&best, Device::Cpu).expect("loaded").net;
+    let model = trained(&config, &corpus, folder.path());
     let view = evaluate::view(ModalitySet::ALL, 0.0);
-    let predicted = evaluate::explain(&net, &corpus.test, &view).expect("predicted");
+    let predicted =
+        evaluate::explain(model.predictor.as_ref(), &model.header.data.prior, &corpus.test, &view)
+            .expect("predicted");
     let shares = predicted.attributions.expect("CUMDF attributes");
     let share: [f64; 3] =
         std::array::from_fn(|m| shares.iter().map(|s| f64::from(s[m])).sum::<f64>() / n);
@@ -262,17 +285,13 @@ struct Faulty {
 }
 
 impl Predictor for Faulty {
-    fn predict(&self, inputs: &cumdf_data::Inputs) -> Tensor {
+    fn predict(&self, inputs: &cumdf_data::Inputs) -> Answer {
         let logits = Tensor::zeros([inputs.len(), 7], (Kind::Float, Device::Cpu)) + &self.weight;
-        logits.detach().softmax(-1, Kind::Float)
+        Answer::Classes(logits.detach().softmax(-1, Kind::Float))
     }
 }
 
 impl Learner for Faulty {
-    fn stage(&self) -> &'static str {
-        "faulty"
-    }
-
     fn store(&self) -> &VarStore {
         &self.vs
     }
@@ -298,27 +317,29 @@ fn a_loss_that_is_not_finite_stops_the_run_by_name_and_keeps_the_last_good_check
     let folder = tempfile::tempdir().expect("a folder");
     let vs = VarStore::new(Device::Cpu);
     let weight = vs.root().ones("weight", &[7]);
-    let n_batches = corpus.train.n_batches(config.train.batch_size);
+    let mut stage = config.method.stages().remove(1);
+    stage.epochs = 3;
+    let n_batches = corpus.train.n_batches(stage.train.batch_size);
     let mut faulty = Faulty { vs, weight, n_batches: 0, fails_at: n_batches + 2 };
-    let card = DataCard {
-        name: corpus.name.clone(),
-        task: corpus.task.clone(),
-        steps: corpus.steps,
-        shape: DataShape { dims: corpus.dims, n_classes: 7 },
-        stats: corpus.stats.clone(),
+    let (problem, identity) = (pipeline::problem(&corpus), json!({}));
+    let data = TrainingData::new(&corpus, &problem);
+    let plan = Plan {
+        stage: &stage,
+        seed: 1,
+        method: "faulty",
+        config: &json!({}),
+        identity: &identity,
+        problem: &problem,
     };
-    let data = TrainingData {
-        train: &corpus.train,
-        valid: &corpus.valid,
-        valid_labels: corpus.labels(Split::Valid),
-        task: &corpus.task,
-        card: &card,
-    };
-    let plan =
-        Plan { config: &config, model: "faulty", epochs: 3, conditions: vec![ModalitySet::ALL] };
-    let mut run = RunDir::create(folder.path(), "", false).expect("a run");
+    let card = Card { identity: &identity, config: "", threads: 1, device: "cpu".into() };
+    let mut run = RunDir::open(folder.path(), &card, Existing::Refuse).expect("a run");
     let error = fit(&mut faulty, &plan, &data, &mut run).expect_err("a NaN loss");
     let message = format!("{error:#}");
-    assert!(message.contains("`bad`") && message.contains("step 2 of epoch 2"), "{message}");
+    assert!(
+        message.contains("`bad`")
+            && message.contains("epoch 2: the loss term")
+            && message.contains("batch 2 of the epoch"),
+        "{message}"
+    );
     assert!(message.contains("of epoch 1, is kept") && run.best().exists(), "{message}");
 }

@@ -5,9 +5,10 @@ use std::array::from_fn;
 use cumdf_data::{Inputs, Modality};
 use tch::{Kind, Tensor, nn::Path};
 
+use super::config::{ConvActivation, ModelConfig};
 use crate::{
-    config::{ConvActivation, DataShape, ModelConfig},
     layers::{Conv1d, Linear, TransformerLayer, sinusoid},
+    shape::Shape,
 };
 
 /// Extracts `X~_m` from the three feature sequences.
@@ -34,7 +35,7 @@ pub struct Knowledge {
 
 impl KnowledgeExtractor {
     /// Registers the variables under `vs`.
-    pub fn new(vs: &Path, cfg: &ModelConfig, shape: &DataShape) -> Self {
+    pub fn new(vs: &Path, cfg: &ModelConfig, shape: &Shape) -> Self {
         let paths = Modality::ALL.map(|m| vs / m.name());
         Self {
             encoders: from_fn(|m| Encoder::new(&paths[m], cfg, shape.dims[m], cfg.kernel_sizes[m])),

@@ -1,17 +1,6 @@
-//! Sizes and switches of the network. Their values live in `configs/`, never here.
+//! Sizes and switches of CUMDF. Their values live in `configs/`, never here.
 
-use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-
-/// What the data decides about a network's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataShape {
-    /// Features a step `d_m`, in the order of [`cumdf_data::Modality::ALL`].
-    pub dims: [i64; 3],
-    /// Number of classes `C`.
-    pub n_classes: i64,
-}
 
 /// The CUMDF network. `docs/model.md` says what each switch does to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,40 +72,67 @@ pub enum LabelGate {
     Residual,
 }
 
+/// No size may be larger: far beyond any use, and small enough for libtorch to count.
+const LARGEST: i64 = 8192;
+/// Nor a kernel longer than this, in steps.
+const LONGEST_KERNEL: i64 = 999;
+
 impl ModelConfig {
-    /// Refuses sizes that no network can have, all at once.
-    ///
-    /// # Errors
-    /// Lists every bad value with its key.
-    pub fn validate(&self) -> Result<()> {
+    /// What is wrong with these values, each with its key; empty when a network can be made.
+    pub fn problems(&self) -> Vec<String> {
         let mut bad = Vec::new();
-        if self.n_heads < 1 || self.hidden_dim < 2 || self.hidden_dim % self.n_heads.max(1) != 0 {
-            bad.push(format!(
-                "model.hidden_dim = {}: must be a positive multiple of model.n_heads = {}",
-                self.hidden_dim, self.n_heads
-            ));
-        }
-        if self.hidden_dim % 2 != 0 {
-            bad.push(format!("model.hidden_dim = {}: must be even", self.hidden_dim));
-        }
-        if self.ffn_dim < 1 {
-            bad.push(format!("model.ffn_dim = {}: must be at least 1", self.ffn_dim));
-        }
-        if self.kernel_sizes.iter().any(|k| *k < 1 || k % 2 == 0) {
-            bad.push(format!("model.kernel_sizes = {:?}: must be odd", self.kernel_sizes));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            bad.push(format!("model.dropout = {}: must lie in [0, 1)", self.dropout));
-        }
-        if !(self.input_noise.is_finite() && self.input_noise >= 0.0) {
-            bad.push(format!("model.input_noise = {}: must be 0 or more", self.input_noise));
-        }
-        ensure!(bad.is_empty(), "{}", bad.join("\n  "));
-        Ok(())
+        let mut check = |good: bool, what: String| {
+            if !good {
+                bad.push(what);
+            }
+        };
+        let (d, h) = (self.hidden_dim, self.n_heads);
+        check(
+            h >= 1 && (2..=LARGEST).contains(&d) && d % h.max(1) == 0,
+            format!(
+                "model.hidden_dim = {d}: must be a multiple of model.n_heads = {h}, from 2 to {LARGEST}"
+            ),
+        );
+        check(d % 2 == 0, format!("model.hidden_dim = {d}: must be even"));
+        check(
+            (1..=4 * LARGEST).contains(&self.ffn_dim),
+            format!("model.ffn_dim = {}: must lie in 1 to {}", self.ffn_dim, 4 * LARGEST),
+        );
+        check(
+            self.kernel_sizes.iter().all(|k| (1..=LONGEST_KERNEL).contains(k) && k % 2 == 1),
+            format!(
+                "model.kernel_sizes = {:?}: must be odd, from 1 to {LONGEST_KERNEL}",
+                self.kernel_sizes
+            ),
+        );
+        check(
+            (0.0..1.0).contains(&self.dropout),
+            format!("model.dropout = {}: must lie in [0, 1)", self.dropout),
+        );
+        check(
+            (0.0..=1e3).contains(&self.input_noise),
+            format!("model.input_noise = {}: must lie in 0 to 1000", self.input_noise),
+        );
+        bad
     }
 
     /// Width of the output head's input: `H`, and the pooled `X~_m` beside it if so configured.
     pub(crate) fn head_dim(&self) -> i64 {
         3 * self.hidden_dim * if self.head_pooled { 2 } else { 1 }
+    }
+
+    /// Numbers alive at once per sample of `steps` steps, about: the products over pairs of steps
+    /// (GMCKE's three, and AMSKE's per head) and the sequences of width `d`. Training keeps what
+    /// the backward pass reads.
+    pub fn floats_per_sample(&self, steps: i64, training: bool) -> f64 {
+        let (t, d) = (steps as f64, self.hidden_dim as f64);
+        let (f, h) = (self.ffn_dim as f64, self.n_heads as f64);
+        let (squares, sequences) = match (self.mke, training) {
+            (true, false) => (5.0 + 2.0 * h, 36.0 * d + 2.0 * f),
+            (true, true) => (12.0 + 9.0 * h, 100.0 * d + 9.0 * f),
+            (false, false) => (0.0, 16.0 * d),
+            (false, true) => (0.0, 40.0 * d),
+        };
+        squares * t * t + sequences * t
     }
 }

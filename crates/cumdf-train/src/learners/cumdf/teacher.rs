@@ -1,14 +1,19 @@
 //! The teacher: the network on complete data, guided by true labels part of the time.
 
 use anyhow::Result;
-use cumdf_data::{TrainBatch, TrainSet};
-use cumdf_model::{Cumdf, DataShape, Guide, Predictor, loss};
+use cumdf_data::{Targets, TrainBatch, TrainSet};
+use cumdf_model::{
+    Predictor, Shape,
+    cumdf::{Cumdf, Guide, Pass},
+    loss,
+};
 use tch::{Device, Kind, Tensor, nn::VarStore};
 
+use super::{CumdfConfig, LossConfig};
 use crate::{
-    config::{Config, LossConfig},
-    evaluate::EVAL_BATCH,
+    evaluate,
     learner::{Learner, LossTerms},
+    method::Context,
 };
 
 /// Trains the network on complete views (Eq. 18, and Eq. 17's penalty).
@@ -26,19 +31,15 @@ impl Teacher {
     ///
     /// # Errors
     /// When the configured sizes are impossible.
-    pub fn new(
-        config: &Config,
-        shape: &DataShape,
-        bin_scores: Option<&[f32]>,
-        device: Device,
-    ) -> Result<Self> {
-        let vs = VarStore::new(device);
+    pub fn new(config: &CumdfConfig, cx: &Context) -> Result<Self> {
+        let vs = VarStore::new(cx.device);
+        let shape = &cx.problem.shape;
         let net = Cumdf::new(&vs.root(), &config.model, shape)?;
         Ok(Self {
             net,
             oracle_rate: config.teacher.oracle_rate,
             weights: config.loss.clone(),
-            bin_scores: bin_scores.map(|s| Tensor::from_slice(s).to_device(device)),
+            bin_scores: bin_scores(shape, cx.device),
             vs,
         })
     }
@@ -49,11 +50,12 @@ impl Teacher {
     }
 }
 
-impl Learner for Teacher {
-    fn stage(&self) -> &'static str {
-        "teacher"
-    }
+/// The bins' scores `[C]` of a sentiment task.
+pub(super) fn bin_scores(shape: &Shape, device: Device) -> Option<Tensor> {
+    shape.task.bin_scores().map(|scores| Tensor::from_slice(&scores).to_device(device))
+}
 
+impl Learner for Teacher {
     fn store(&self) -> &VarStore {
         &self.vs
     }
@@ -79,17 +81,21 @@ impl Learner for Teacher {
         terms
     }
 
-    fn complete(&mut self, train: &TrainSet) {
+    fn seal(&mut self, train: &TrainSet) {
         refresh_means(&mut self.net, train);
+    }
+
+    fn floats_per_sample(&self, steps: i64) -> f64 {
+        self.net.config().floats_per_sample(steps, true)
     }
 }
 
 /// The terms that teacher and student share: task, score, uni-modal, regularisation.
-pub(crate) fn common_terms(
+pub(super) fn common_terms(
     terms: &mut LossTerms,
     net: &Cumdf,
-    pass: &cumdf_model::Pass,
-    targets: &cumdf_data::Targets,
+    pass: &Pass,
+    targets: &Targets,
     weights: &LossConfig,
     bin_scores: Option<&Tensor>,
 ) {
@@ -110,10 +116,11 @@ pub(crate) fn common_terms(
 }
 
 /// Recomputes the training averages of Eq. 12 on complete views.
-pub(crate) fn refresh_means(net: &mut Cumdf, train: &TrainSet) {
+pub(super) fn refresh_means(net: &mut Cumdf, train: &TrainSet) {
     let _guard = tch::no_grad_guard();
     let mut sums = net.mean_accumulator();
-    for batch in train.complete_batches(EVAL_BATCH) {
+    let batch_size = evaluate::batch_size(net, train.steps());
+    for batch in train.complete_batches(batch_size) {
         net.accumulate_means(&batch.complete(), &mut sums);
     }
     net.set_training_means(&sums.means());

@@ -2,19 +2,27 @@
 
 use std::array::from_fn;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use cumdf_data::{Inputs, Modality, Targets, TrainBatch, TrainSet};
-use cumdf_model::{Cumdf, DataShape, Guide, PAIR_NAMES, Pass, Predictor, batch_shares, loss};
+use cumdf_model::{
+    Predictor, checkpoint,
+    cumdf::{Cumdf, Distance, Guide, PAIR_NAMES, Pass, SrdProjection, batch_shares},
+    loss,
+};
 use tch::{
     Device, Kind, Tensor,
-    nn::{Init, Path, VarStore},
+    nn::{Path, VarStore},
 };
 
+use super::{
+    CumdfConfig, LossConfig, TEACHER,
+    teacher::{bin_scores, common_terms, refresh_means},
+};
 use crate::{
-    config::{Config, LossConfig, SrdProjection},
-    evaluate::EVAL_BATCH,
+    evaluate,
     learner::{Learner, LossTerms},
-    teacher::{common_terms, refresh_means},
+    method::{Context, Trained},
+    registry,
 };
 
 /// Trains the network on incomplete views, with counterfactual and distillation losses.
@@ -24,7 +32,7 @@ pub struct Student {
     net: Cumdf,
     weights: LossConfig,
     bin_scores: Option<Tensor>,
-    auxiliary: VarStore, // the projections of distillation
+    scratch: VarStore, // the projections of distillation
     distillation: Option<Distillation>,
 }
 
@@ -34,25 +42,24 @@ impl Student {
     /// # Errors
     /// When the configured sizes are impossible.
     pub fn new(
-        config: &Config,
-        shape: &DataShape,
-        bin_scores: Option<&[f32]>,
-        device: Device,
+        config: &CumdfConfig,
+        cx: &Context,
         targets: Option<TeacherTargets>,
     ) -> Result<Self> {
-        let vs = VarStore::new(device);
+        let vs = VarStore::new(cx.device);
+        let shape = &cx.problem.shape;
         let net = Cumdf::new(&vs.root(), &config.model, shape)?;
-        let auxiliary = VarStore::new(device);
+        let scratch = VarStore::new(cx.device);
         let distillation = targets.map(|targets| {
             let projection = config.student.srd_projection;
-            let root = auxiliary.root() / "distil";
+            let root = scratch.root() / "distil";
             Distillation::new(&root, config.model.hidden_dim, projection, targets)
         });
         Ok(Self {
             net,
             weights: config.loss.clone(),
-            bin_scores: bin_scores.map(|s| Tensor::from_slice(s).to_device(device)),
-            auxiliary,
+            bin_scores: bin_scores(shape, cx.device),
+            scratch,
             distillation,
             vs,
         })
@@ -65,16 +72,12 @@ impl Student {
 }
 
 impl Learner for Student {
-    fn stage(&self) -> &'static str {
-        "student"
-    }
-
     fn store(&self) -> &VarStore {
         &self.vs
     }
 
-    fn auxiliary(&self) -> Option<&VarStore> {
-        Some(&self.auxiliary)
+    fn scratch(&self) -> Option<&VarStore> {
+        Some(&self.scratch)
     }
 
     fn predictor(&self) -> &dyn Predictor {
@@ -85,10 +88,19 @@ impl Learner for Student {
         self.terms(&batch.incomplete(), batch.targets(), &batch.index)
     }
 
-    fn end_epoch(&mut self, train: &TrainSet) {
+    /// The averages of Eq. 12, which the epoch's counterfactuals read.
+    fn begin_epoch(&mut self, _epoch: u32, train: &TrainSet) {
+        self.seal(train);
+    }
+
+    fn seal(&mut self, train: &TrainSet) {
         if self.net.config().maci {
             refresh_means(&mut self.net, train);
         }
+    }
+
+    fn floats_per_sample(&self, steps: i64) -> f64 {
+        self.net.config().floats_per_sample(steps, true)
     }
 }
 
@@ -127,71 +139,102 @@ pub struct TeacherTargets {
 }
 
 impl TeacherTargets {
+    /// Runs the teacher of a checkpoint over the training split.
+    ///
+    /// # Errors
+    /// When it is no teacher, or was trained on other data, or differs in a size that Eq. 10
+    /// compares.
+    pub fn load(config: &CumdfConfig, teacher: &Trained, cx: &Context) -> Result<Self> {
+        let path = &teacher.path;
+        let read = || -> Result<Cumdf> {
+            let (checkpoint, theirs) = registry::open(path)?;
+            let header = &checkpoint.header;
+            let at = path.display();
+            ensure!(
+                header.method == super::ENTRY.name && header.stage == TEACHER,
+                "{at} is the {} of {}, not a teacher of CUMDF",
+                header.stage,
+                header.method
+            );
+            ensure!(
+                header.data.sha256 == cx.problem.sha256,
+                "{at} was trained on {} (SHA-256 {}..), the student learns from {} ({}..): train a \
+                 teacher on the same file",
+                header.data.name,
+                prefix(&header.data.sha256),
+                cx.problem.name,
+                prefix(&cx.problem.sha256)
+            );
+            ensure!(
+                header.data == *cx.problem,
+                "{at} was trained with data.clip = {}, the student has {}: they must agree",
+                header.data.stats.clip,
+                cx.problem.stats.clip
+            );
+            let theirs: CumdfConfig = theirs.settings()?;
+            let (theirs, ours) = (theirs.model, &config.model);
+            ensure!(
+                (theirs.hidden_dim, theirs.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
+                "{at} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they \
+                 must agree",
+                theirs.hidden_dim,
+                theirs.lg_mmt,
+                ours.hidden_dim,
+                ours.lg_mmt
+            );
+            let vs = VarStore::new(cx.device);
+            let net = Cumdf::new(&vs.root(), &theirs, &cx.problem.shape)?;
+            checkpoint::restore(&vs, &checkpoint.tensors).with_context(|| at.to_string())?;
+            Ok(net)
+        };
+        let net = read().context("cannot use the teacher")?;
+        Ok(Self::of(&net, cx.train))
+    }
+
     /// Runs `teacher` over the training split.
     pub fn of(teacher: &Cumdf, train: &TrainSet) -> Self {
         let _guard = tch::no_grad_guard();
-        let mut parts: Vec<Vec<Tensor>> = Vec::new(); // a batch's tables, in the order below
-        for batch in train.complete_batches(EVAL_BATCH) {
+        let (mut rows, mut fused) = (Vec::new(), Vec::new());
+        let mut modalities: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
+        let mut pairs: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
+        for batch in train.complete_batches(evaluate::batch_size(teacher, train.steps())) {
             let pass = teacher.forward(&batch.complete(), Guide::Oracle(batch.targets()), false);
-            let pairs: Vec<_> =
-                pass.pairs().into_iter().flatten().map(Tensor::shallow_clone).collect();
-            let tables = [batch.index, pass.fused].into_iter().chain(pass.pooled).chain(pairs);
-            parts.push(tables.collect());
+            for (all, own) in pairs.iter_mut().zip(pass.pairs().into_iter().flatten()) {
+                all.push(own.shallow_clone());
+            }
+            for (all, own) in modalities.iter_mut().zip(pass.pooled) {
+                all.push(own);
+            }
+            fused.push(pass.fused);
+            rows.push(batch.index);
         }
-        let table =
-            |at: usize| Tensor::cat(&parts.iter().map(|part| &part[at]).collect::<Vec<_>>(), 0);
-        let order = table(0).argsort(0, false);
-        let sorted = |at: usize| table(at).index_select(0, &order);
+        let order = Tensor::cat(&rows, 0).argsort(0, false);
+        let table = |parts: &Vec<Tensor>| Tensor::cat(parts, 0).index_select(0, &order);
         Self {
-            fused: sorted(1),
-            modalities: [2, 3, 4].map(sorted),
-            pairs: (parts[0].len() > 5).then(|| [5, 6, 7].map(sorted)),
+            fused: table(&fused),
+            modalities: modalities.each_ref().map(table),
+            pairs: (!pairs[0].is_empty()).then(|| pairs.each_ref().map(table)),
         }
     }
 }
 
-/// Similarity-based Representation Distillation (Eq. 10). The printed numerator mixes student and
-/// teacher with the wrong projections; here each goes through its own.
+/// The first digits of a hash, enough to tell two apart.
+fn prefix(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+/// The levels of Similarity-based Representation Distillation (Eq. 10).
 #[derive(Debug)]
 struct Distillation {
     targets: TeacherTargets,
-    fused: Projections,
-    pairs: Option<[Projections; 3]>, // none without LG-MMT
-    modalities: [Projections; 3],
-}
-
-/// `W_s` and `W_t` of one level, bias-free, as configured.
-#[derive(Debug)]
-struct Projections {
-    student: Option<Tensor>,
-    teacher: Option<Tensor>,
-}
-
-impl Projections {
-    fn new(vs: &Path, dim: i64, which: SrdProjection) -> Self {
-        let bound = 1.0 / (dim as f64).sqrt();
-        let matrix = |side: &str| {
-            (vs / side).var("weight", &[dim, dim], Init::Uniform { lo: -bound, up: bound })
-        };
-        Self {
-            student: (which != SrdProjection::None).then(|| matrix("student")),
-            teacher: (which == SrdProjection::Both).then(|| matrix("teacher")),
-        }
-    }
-
-    /// `1 - cos` per sample, `[B]`.
-    fn distance(&self, student: &Tensor, teacher: &Tensor) -> Tensor {
-        let project = |x: &Tensor, w: &Option<Tensor>| match w {
-            Some(w) => x.linear::<Tensor>(w, None),
-            None => x.shallow_clone(),
-        };
-        loss::cosine_distance(&project(student, &self.student), &project(teacher, &self.teacher))
-    }
+    fused: Distance,
+    pairs: Option<[Distance; 3]>, // none without LG-MMT
+    modalities: [Distance; 3],
 }
 
 impl Distillation {
     fn new(vs: &Path, dim: i64, which: SrdProjection, targets: TeacherTargets) -> Self {
-        let at = |name: &str, dim: i64| Projections::new(&(vs / name), dim, which);
+        let at = |name: &str, dim: i64| Distance::new(&(vs / name), dim, which);
         Self {
             fused: at("fused", 3 * dim),
             pairs: targets.pairs.is_some().then(|| PAIR_NAMES.map(|name| at(name, dim))),
@@ -200,7 +243,7 @@ impl Distillation {
         }
     }
 
-    /// Adds the levels of `L_SRD`, and the divergence of predictions if it has a weight.
+    /// Adds the levels of `L_SRD`.
     fn add_terms(
         &self,
         terms: &mut LossTerms,
@@ -212,14 +255,14 @@ impl Distillation {
         let row = |table: &Tensor| table.index_select(0, index);
         let targets = &self.targets;
         terms.add("srd_fused", weights.srd * weights.srd_fused, || {
-            self.fused.distance(&pass.fused, &row(&targets.fused)).mean(Kind::Float)
+            self.fused.forward(&pass.fused, &row(&targets.fused)).mean(Kind::Float)
         });
         if let (Some(own), Some(student), Some(teacher)) =
             (&self.pairs, pass.pairs(), &targets.pairs)
         {
             terms.add("srd_pairs", weights.srd * weights.srd_pairs, || {
                 let each = (0..3)
-                    .map(|p| own[p].distance(&student[p], &row(&teacher[p])).mean(Kind::Float));
+                    .map(|p| own[p].forward(&student[p], &row(&teacher[p])).mean(Kind::Float));
                 each.reduce(|sum, term| sum + term).expect("three pairs")
             });
         }
@@ -228,7 +271,7 @@ impl Distillation {
             let means = from_fn::<_, 3, _>(|m| {
                 let teacher = row(&targets.modalities[m]);
                 loss::masked_mean(
-                    &self.modalities[m].distance(&pass.pooled[m], &teacher),
+                    &self.modalities[m].forward(&pass.pooled[m], &teacher),
                     &present[m],
                 )
             });

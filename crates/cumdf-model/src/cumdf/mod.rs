@@ -1,20 +1,36 @@
-//! The whole network: extract, guide, fuse, classify, attribute. Teacher and student are both
-//! this; they differ in what guides them and in their losses.
+//! CUMDF, the paper's network: extract, guide, fuse, classify, attribute. Teacher and student are
+//! both this; they differ in what guides them and in their losses.
+//!
+//! [`knowledge`] is MKE (Eq. 1-4), `unimodal` Eq. 11, `fusion` LG-MMT (Eq. 5-9), `maci` Eq. 12-16,
+//! `distil` the projections of Eq. 10. `docs/model.md` is the specification, equation by equation.
+
+mod config;
+mod distil;
+mod fusion;
+pub mod knowledge;
+mod maci;
+mod unimodal;
 
 use std::array::from_fn;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cumdf_data::{Inputs, Targets};
 use tch::{Kind, Tensor, nn::Path};
 
+pub use config::{ConvActivation, LabelGate, ModelConfig, PoolNorm};
+pub use distil::{Distance, SrdProjection};
+pub use fusion::{PAIR_NAMES, PAIRS};
+pub use maci::{MeanAccumulator, batch_shares};
+
+use fusion::{Fusion, LabelGuidedFusion, Steps};
+use knowledge::{Knowledge, KnowledgeExtractor, open_steps};
+use maci::TrainingMeans;
+use unimodal::{Unimodal, UnimodalHeads, estimate_label};
+
 use crate::{
-    config::{DataShape, ModelConfig, PoolNorm},
-    fusion::{Fusion, LabelGuidedFusion, Steps},
-    knowledge::{Knowledge, KnowledgeExtractor, open_steps},
+    answer::{Answer, Explained, Predictor},
     layers::{BatchNorm, BatchStats, DropoutDraw, Linear, mean_weights, pool},
-    maci::{self, MeanAccumulator, TrainingMeans},
-    prediction::{Prediction, Predictor},
-    unimodal::{Unimodal, UnimodalHeads, estimate_label},
+    shape::Shape,
 };
 
 /// The CUMDF network.
@@ -79,16 +95,17 @@ impl Cumdf {
     ///
     /// # Errors
     /// When a size in `cfg` is impossible.
-    pub fn new(vs: &Path, cfg: &ModelConfig, shape: &DataShape) -> Result<Self> {
-        cfg.validate()?;
+    pub fn new(vs: &Path, cfg: &ModelConfig, shape: &Shape) -> Result<Self> {
+        let bad = cfg.problems();
+        ensure!(bad.is_empty(), "{}", bad.join("\n  "));
         let head = vs / "head";
         Ok(Self {
             extractor: KnowledgeExtractor::new(&(vs / "mke"), cfg, shape),
-            unimodal: UnimodalHeads::new(&(vs / "unimodal"), cfg, shape.n_classes),
+            unimodal: UnimodalHeads::new(&(vs / "unimodal"), cfg, shape.n_classes()),
             fusion: cfg.lg_mmt.then(|| LabelGuidedFusion::new(vs, cfg, shape)),
             head_norm: (cfg.pool_norm == PoolNorm::Batch)
                 .then(|| BatchNorm::new(&(&head / "norm"), 3 * cfg.hidden_dim)),
-            head: Linear::new(&(&head / "linear"), cfg.head_dim(), shape.n_classes),
+            head: Linear::new(&(&head / "linear"), cfg.head_dim(), shape.n_classes()),
             means: TrainingMeans::new(&(vs / "maci"), cfg.hidden_dim),
             cfg: cfg.clone(),
         })
@@ -195,21 +212,29 @@ impl Cumdf {
 }
 
 impl Predictor for Cumdf {
-    fn predict(&self, inputs: &Inputs) -> Tensor {
+    fn predict(&self, inputs: &Inputs) -> Answer {
         let _guard = tch::no_grad_guard();
-        self.forward(inputs, Guide::Estimate, false).logits.softmax(-1, Kind::Float)
+        let logits = self.forward(inputs, Guide::Estimate, false).logits;
+        Answer::Classes(logits.softmax(-1, Kind::Float))
     }
 
-    fn explain(&self, inputs: &Inputs) -> Prediction {
+    /// Without MACI nothing is attributed: there are no training averages to stand in for a
+    /// modality.
+    fn explain(&self, inputs: &Inputs) -> Explained {
         let _guard = tch::no_grad_guard();
         let pass = self.forward(inputs, Guide::Estimate, false);
         let probs = pass.logits.softmax(-1, Kind::Float);
-        // Unlabelled, so Eq. 13 looks at the predicted class.
-        let predicted = probs.argmax(-1, true);
-        let target = probs.zeros_like().scatter_value(1, &predicted, 1.0);
-        let effects = self.effects(&pass, &target);
-        let attributions = Some(maci::sample_shares(&effects, &pass.available));
-        Prediction { probs, attributions }
+        let attributions = self.cfg.maci.then(|| {
+            // Unlabelled, so Eq. 13 looks at the predicted class.
+            let predicted = probs.argmax(-1, true);
+            let target = probs.zeros_like().scatter_value(1, &predicted, 1.0);
+            maci::sample_shares(&self.effects(&pass, &target), &pass.available)
+        });
+        Explained { answer: Answer::Classes(probs), attributions }
+    }
+
+    fn floats_per_sample(&self, steps: i64) -> f64 {
+        self.cfg.floats_per_sample(steps, false)
     }
 }
 

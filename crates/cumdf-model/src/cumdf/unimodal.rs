@@ -5,10 +5,8 @@ use std::array::from_fn;
 use cumdf_data::Modality;
 use tch::{Kind, Tensor, nn::Path};
 
-use crate::{
-    config::{ModelConfig, PoolNorm},
-    layers::{BatchNorm, BatchStats, Linear},
-};
+use super::config::{ModelConfig, PoolNorm};
+use crate::layers::{BatchNorm, BatchStats, Linear};
 
 /// Classifies each modality's pooled knowledge on its own.
 #[derive(Debug)]

@@ -15,10 +15,13 @@ use tch::{
     nn::{Init, Path},
 };
 
-use crate::{
-    config::{DataShape, LabelGate, ModelConfig},
+use super::{
+    config::{LabelGate, ModelConfig},
     knowledge::seen_or_valid,
+};
+use crate::{
     layers::{DropoutDraw, LayerNorm, Linear, mean_weights, pool},
+    shape::Shape,
 };
 
 /// The pairs (m, n) of Eq. 6-9 as positions in `Modality::ALL`: keys from m, values from n.
@@ -73,14 +76,14 @@ pub(crate) struct Steps<'a> {
 }
 
 impl LabelGuidedFusion {
-    pub(crate) fn new(root: &Path, cfg: &ModelConfig, shape: &DataShape) -> Self {
+    pub(crate) fn new(root: &Path, cfg: &ModelConfig, shape: &Shape) -> Self {
         let (label, fusion) = (root / "label", root / "fusion");
         let d = cfg.hidden_dim;
         let square = |path: Path| Linear::without_bias(&path, d, d);
         let (key, value) = (&fusion / "key", &fusion / "value");
         let normal = Init::Randn { mean: 0.0, stdev: 1.0 };
         Self {
-            embedding: label.var("embedding", &[shape.n_classes, d], normal),
+            embedding: label.var("embedding", &[shape.n_classes(), d], normal),
             gate: Linear::new(&(&label / "gate"), d, d),
             query: square(&fusion / "query"),
             keys: [square(&key / "language"), square(&key / "audio")],

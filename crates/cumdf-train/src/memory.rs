@@ -1,0 +1,36 @@
+//! How much memory there is, and how much a number of bytes is in words.
+
+use std::fs;
+
+/// Bytes that can still be allocated on the host without pushing others out; `None` where the
+/// system does not say.
+pub fn free() -> Option<f64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024.0 * kib)
+}
+
+/// `1.3 GB`, `40 MB`.
+pub fn in_words(bytes: f64) -> String {
+    match bytes {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b => format!("{:.0} MB", b / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_memory_is_some_of_the_machine_s() {
+        let Some(free) = free() else { return eprintln!("no /proc/meminfo here: skipped") };
+        assert!(free > 1e6 && free < 1e15, "{free} bytes");
+    }
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_is_read() {
+        assert_eq!(["1.3 GB", "40 MB"], [in_words(1.31e9), in_words(4.0e7)]);
+    }
+}
