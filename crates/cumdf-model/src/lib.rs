@@ -5,6 +5,7 @@
 //! uni-modal heads, label-guided fusion, attribution. `docs/model.md` in the repository is its
 //! specification, equation by equation. [`loss`] holds the losses, [`checkpoint`] the file format.
 
+pub mod answer;
 pub mod checkpoint;
 mod config;
 mod cumdf;
@@ -14,6 +15,10 @@ mod layers;
 pub mod loss;
 mod maci;
 mod prediction;
+mod problems;
+pub mod shape;
+#[cfg(test)]
+mod testing;
 mod unimodal;
 
 pub use config::{ConvActivation, DataShape, LabelGate, ModelConfig, PoolNorm};
