@@ -4,6 +4,8 @@
 //! [`Cumdf`] is the paper's network, read top to bottom in `cumdf.rs`: [`knowledge`] (MKE),
 //! uni-modal heads, label-guided fusion, attribution. `docs/model.md` in the repository is its
 //! specification, equation by equation. [`loss`] holds the losses, [`checkpoint`] the file format.
+//!
+//! Baselines are one file each: [`self_mm`].
 
 pub mod answer;
 pub mod checkpoint;
@@ -16,6 +18,7 @@ pub mod loss;
 mod maci;
 mod prediction;
 mod problems;
+pub mod self_mm;
 pub mod shape;
 #[cfg(test)]
 mod testing;
