@@ -5,13 +5,14 @@
 //! uni-modal heads, label-guided fusion, attribution. `docs/model.md` in the repository is its
 //! specification, equation by equation. [`loss`] holds the losses, [`checkpoint`] the file format.
 //!
-//! Baselines are one file each: [`self_mm`].
+//! Baselines are one file each: [`self_mm`], [`if_mmin`].
 
 pub mod answer;
 pub mod checkpoint;
 mod config;
 mod cumdf;
 mod fusion;
+pub mod if_mmin;
 pub mod knowledge;
 mod layers;
 pub mod loss;
