@@ -2,12 +2,18 @@
 //! (their weights are 2.45 times larger).
 
 mod attention;
+mod mlp;
 mod norm;
 mod position;
+mod recurrent;
+mod text_cnn;
 
 pub(crate) use attention::TransformerLayer;
+pub(crate) use mlp::Mlp3;
 pub(crate) use norm::{BatchNorm, BatchStats, LayerNorm};
 pub(crate) use position::sinusoid;
+pub(crate) use recurrent::{Lstm, last_step, max_over_steps};
+pub(crate) use text_cnn::TextCnn;
 
 use tch::{
     Kind, Tensor,
@@ -33,6 +39,14 @@ impl Linear {
     pub(crate) fn without_bias(vs: &Path, in_dim: i64, out_dim: i64) -> Self {
         let weight = vs.var("weight", &[out_dim, in_dim], fan_in_uniform(in_dim));
         Self { weight, bias: None }
+    }
+
+    /// With a Kaiming-normal weight and a zero bias.
+    pub(crate) fn kaiming_normal(vs: &Path, in_dim: i64, out_dim: i64) -> Self {
+        Self {
+            weight: vs.var("weight", &[out_dim, in_dim], kaiming_normal(in_dim)),
+            bias: Some(vs.zeros("bias", &[out_dim])),
+        }
     }
 
     /// `[.., in]` to `[.., out]`.
@@ -93,6 +107,11 @@ impl DropoutDraw {
 pub(crate) fn fan_in_uniform(fan_in: i64) -> Init {
     let bound = 1.0 / (fan_in as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }
+}
+
+/// Normal with variance `2 / fan_in`, `torch.nn.init.kaiming_normal_` for rectifiers.
+pub(crate) fn kaiming_normal(fan_in: i64) -> Init {
+    Init::Randn { mean: 0.0, stdev: (2.0 / fan_in as f64).sqrt() }
 }
 
 /// Weights `[B, 1, T]` that average over the true steps of a `[B, T]` mask; 0 for an empty row.
