@@ -237,7 +237,7 @@ def rate_factor(epoch, constant, decay):
 
 
 def small(task="sentiment", **kwargs):
-    return Config(dims=dict(language=6, audio=4, vision=5), task=task, embedding=6, filters=4, **kwargs)
+    return Config(dims=dict(language=6, audio=3, vision=5), task=task, embedding=4, filters=3, **kwargs)
 
 
 def check():
