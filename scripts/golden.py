@@ -1,9 +1,11 @@
-"""Writes tests/golden/*.safetensors from reference.py. See tests/golden/README.md."""
+"""Writes tests/golden/*.safetensors from reference.py, and by golden_baselines.py from the other methods'
+references. See tests/golden/README.md."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+import golden_baselines
 import torch
 from reference import MODALITIES, PAIRS, Config, Cumdf, losses
 from safetensors.torch import save_file
@@ -128,14 +130,21 @@ def write(name, switches, kind, score_weight, optimiser, seed):
                        "out.{x_prime,specific,common,x} are zero beyond a sample's length",
                        "grad.* before clipping; step.* after clipping and one step, with running statistics",
                        "a parameter the loss does not reach has a zero grad and is not stepped"])
-    data = {k: (v.detach() if v.dtype == torch.uint8 else v.detach().float()).contiguous().clone() for k, v in data.items()}
+    save(name, data, case)
+
+
+def save(name, data, case):
+    """Whole numbers as they are, everything else in float32."""
+    data = {k: (v.detach().float() if v.is_floating_point() else v).contiguous().clone() for k, v in data.items()}
     path = OUT / f"{name}.safetensors"
     save_file(data, path, metadata={"case": json.dumps(case)})
     path.chmod(0o644)
-    print(f"{path.name}: {path.stat().st_size} bytes, {len(data)} tensors, total {float(terms['total'].detach()):.6f}")
+    print(f"{path.name}: {path.stat().st_size} bytes, {len(data)} tensors, total {float(data['loss.total']):.6f}")
 
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     for i, (name, (switches, kind, weight, optimiser)) in enumerate(CASES.items()):
         write(name, switches, kind, weight, optimiser, 100 + 10 * i)
+    for name, data, case in golden_baselines.cases():
+        save(name, data, case)
