@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cumdf_data::{Corpus, Dataset, Split};
 use cumdf_train::{
-    config::Config, device, evaluate, metrics::score, pipeline, run_dir::write_atomic,
+    config::Config,
+    device, evaluate,
+    metrics::{Metric, score},
+    pipeline,
+    run_dir::write_atomic,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -62,9 +66,17 @@ pub struct CellResult {
     pub device: String,
     /// Wall time of the session that finished it.
     pub seconds: f64,
-    /// Condition to metric to value on the test split; conditions the data cannot answer are
-    /// left out.
-    pub conditions: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Condition to metric to figure on the test split, F1 and accuracies in percent; conditions the
+    /// data cannot answer are left out.
+    pub figures: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+impl CellResult {
+    /// A figure as [`Metric`] stores it: F1 and accuracies as fractions.
+    pub fn value(&self, condition: &str, metric: &Metric) -> Option<f64> {
+        let figure = *self.figures.get(condition)?.get(&metric.key())?;
+        Some(if metric.is_fraction() { figure / 100.0 } else { figure })
+    }
 }
 
 impl Cell {
@@ -140,14 +152,14 @@ pub fn run(dir: &Path, device_name: &str) -> Result<CellResult> {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let identity: Identity = serde_json::from_str(&read(IDENTITY)?)
-        .with_context(|| format!("{}/{IDENTITY} is not of this program", dir.display()))?;
+        .with_context(|| format!("{}/{IDENTITY} was not written by this program", dir.display()))?;
     let config = Config::from_toml(&read(CONFIG)?)?;
     let device = device::parse_device(device_name)?;
 
     let dataset = Dataset::open(&config.data.file)?;
     ensure!(
         dataset.sha256 == identity.data_sha256,
-        "{} changed while the table was made; run it again",
+        "{} changed while the table was being made; run the same command again",
         config.data.file.display()
     );
     let corpus = Corpus::prepare(&dataset, config.data.clip, config.data.soft_labels, device)?;
@@ -156,20 +168,20 @@ pub fn run(dir: &Path, device_name: &str) -> Result<CellResult> {
     let checkpoint = pipeline::train(&config, &corpus, device, &dir.join(RUN))?;
 
     let model = evaluate::load(&checkpoint, device)?;
-    let mut conditions = BTreeMap::new();
+    let mut figures = BTreeMap::new();
     for condition in pipeline::conditions(corpus.present(Split::Test)) {
         let view = evaluate::view(condition, 0.0);
         let predictions = evaluate::predict(&model.net, &corpus.test, &view)?;
         let metrics = score(&corpus.task, corpus.labels(Split::Test), &predictions.probs);
-        let values = metrics.iter().map(|(metric, value)| (metric.key(), *value)).collect();
-        conditions.insert(condition.key(), values);
+        let values = metrics.iter().map(|(metric, value)| (metric.key(), metric.reported(*value)));
+        figures.insert(condition.key(), values.collect());
     }
     let result = CellResult {
         identity,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         device: format!("{device:?}"),
         seconds: start.elapsed().as_secs_f64(),
-        conditions,
+        figures,
     };
     write_atomic(&dir.join(RESULT), serde_json::to_string_pretty(&result)?.as_bytes())?;
     Ok(result)

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use cumdf_bench::{cell, schedule, table1};
 use cumdf_train::{device, telemetry};
 
-/// Regenerates the tables of the CUMDF paper: what we measure, what the paper prints, and what a
-/// constant answer reaches.
+/// Regenerates the tables of the CUMDF paper: what we measure, what the paper prints, and what
+/// simple answers reach, such as always the same one.
 #[derive(Debug, Parser)]
 #[command(name = "cumdf-bench", version)]
 struct Cli {

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::report::table::Kind;
+
 /// A row of a comparison table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Model {
@@ -9,19 +11,8 @@ pub struct Model {
     pub key: &'static str,
     /// Name in a table.
     pub name: &'static str,
-    /// How its figures come about.
+    /// Whether it is trained, a floor, or kept for a model that is not built yet.
     pub kind: Kind,
-}
-
-/// How a row's figures come about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Computed from the labels: [`cumdf_train::metrics::constant_floor`].
-    Constant,
-    /// Trained, once per data set and seed.
-    Trained,
-    /// Not built yet: the row is kept for it.
-    Reserved,
 }
 
 /// All rows.
@@ -35,12 +26,12 @@ pub const MODELS: [Model; 10] = [
     Model { key: "transm", name: "TransM", kind: Kind::Reserved },
     Model { key: "cumdf", name: "CUMDF", kind: Kind::Trained },
     Model { key: "cumdf-no-distillation", name: "CUMDF w/o distillation", kind: Kind::Trained },
-    Model { key: "constant", name: "constant (floor)", kind: Kind::Constant },
+    Model { key: "constant", name: "constant (floor)", kind: Kind::Floor },
 ];
 
 /// The rows with the given keys, in the order of [`MODELS`]; all of them when no key is given.
 ///
-/// The floor is always among them: it costs nothing and every other row is read against it.
+/// Floors are always among them: they cost little and every other row is read against them.
 pub fn select(keys: &[String]) -> Result<Vec<Model>> {
     for key in keys {
         match MODELS.iter().find(|m| m.key == key) {
@@ -54,7 +45,7 @@ pub fn select(keys: &[String]) -> Result<Vec<Model>> {
         }
     }
     let chosen =
-        |m: &Model| keys.is_empty() || m.kind == Kind::Constant || keys.iter().any(|k| k == m.key);
+        |m: &Model| keys.is_empty() || m.kind == Kind::Floor || keys.iter().any(|k| k == m.key);
     Ok(MODELS.into_iter().filter(chosen).collect())
 }
 

@@ -1,16 +1,18 @@
 //! The figures that the paper prints, to stand beside the measured ones. Nothing is tuned to them.
 //!
-//! They live in `data/paper_tables.csv`, which names their tables and their places.
+//! They live in `data/paper_tables.csv`, which names their tables and their places; what they were
+//! measured on is in `data/paper_data.csv`.
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use serde::Deserialize;
-
+use cumdf_data::{Modality, Split};
 use cumdf_train::metrics::Metric;
+use serde::{Deserialize, de::DeserializeOwned};
 
-const FILE: &str = include_str!("../data/paper_tables.csv");
+const FIGURES_FILE: &str = include_str!("../data/paper_tables.csv");
+const DATA_FILE: &str = include_str!("../data/paper_data.csv");
 
-/// One line of the file: a metric of a model under the seven conditions, as printed.
+/// One line of `paper_tables.csv`: a metric of a model under the seven conditions, as printed.
 #[derive(Debug, Deserialize)]
 struct Line {
     table: u8,
@@ -26,23 +28,35 @@ struct Line {
     lav: f64,
 }
 
-/// Where a data set's figures are printed.
+/// One line of `paper_data.csv`: the paper's own copy of a data set.
+#[derive(Debug, Deserialize)]
+struct Data {
+    dataset: String,
+    train: usize,
+    valid: usize,
+    test: usize,
+    language: i64,
+    audio: i64,
+    vision: i64,
+}
+
+/// Where a data set's figures are printed, and how the file at hand differs from what the paper had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The paper's name of the data set: `MOSI`, `MOSEI` or `IEMOCAP`.
     pub dataset: String,
     /// Number of the table.
     pub table: u8,
-    /// Whether the file at hand only resembles what the paper used, as `CMU-MOSI (bc-LSTM features)`
-    /// does: its figures then need a footnote.
-    pub other_features: bool,
+    /// Each difference in words: `language has 100 features per step, the paper's 300`. Empty when
+    /// all sizes agree, which does not prove that the features are the same.
+    pub differences: Vec<String>,
 }
 
 type Key = (String, String, String, String); // data set, model, condition, metric
 
 static FIGURES: LazyLock<HashMap<Key, f64>> = LazyLock::new(|| {
     let mut figures = HashMap::new();
-    for line in lines() {
+    for line in lines::<Line>(FIGURES_FILE) {
         let conditions = [
             ("l", line.l),
             ("a", line.a),
@@ -66,27 +80,55 @@ static FIGURES: LazyLock<HashMap<Key, f64>> = LazyLock::new(|| {
     figures
 });
 
-fn lines() -> impl Iterator<Item = Line> {
+/// The lines of one of the two files, without its comments.
+fn lines<T: DeserializeOwned>(file: &'static str) -> impl Iterator<Item = T> {
     csv::ReaderBuilder::new()
         .comment(Some(b'#'))
-        .from_reader(FILE.as_bytes())
+        .from_reader(file.as_bytes())
         .into_deserialize()
-        .map(|line| line.expect("data/paper_tables.csv is well-formed: a test reads all of it"))
+        .map(|line| line.expect("the files in data/ are well-formed: tests read all of them"))
 }
 
-/// Where the paper prints figures for a file whose `name` attribute is `dataset`, if it does.
+/// Where the paper prints figures for a file whose `name` attribute is `name`, if it does.
 ///
-/// `CMU-MOSI` and `MOSI` are the paper's MOSI; so is either with an addition in parentheses, with
-/// [`Source::other_features`] set. Anything else has no figures.
-pub fn source(dataset: &str) -> Option<Source> {
-    let (name, addition) = match dataset.split_once('(') {
-        Some((name, _)) => (name.trim(), true),
-        None => (dataset.trim(), false),
-    };
-    let name = name.to_ascii_uppercase();
-    let name = name.strip_prefix("CMU-").unwrap_or(&name);
-    let line = lines().find(|line| line.dataset == name)?;
-    Some(Source { dataset: line.dataset, table: line.table, other_features: addition })
+/// `CMU-MOSI` and `MOSI` are the paper's MOSI; so is either with an addition in parentheses. How far
+/// the file is the paper's data is told by its sizes. Any other name has no figures.
+///
+/// - `sizes`: samples in `train`, `valid` and `test`
+/// - `dims`: features per step of language, audio and vision; 0 for a modality that the file lacks
+pub fn source(name: &str, sizes: [usize; 3], dims: [i64; 3]) -> Option<Source> {
+    let base = name.split_once('(').map_or(name, |(base, _)| base).trim();
+    let base = base.strip_prefix("CMU-").unwrap_or(base);
+    let table = lines::<Line>(FIGURES_FILE).find(|line| line.dataset == base)?.table;
+    let paper = lines::<Data>(DATA_FILE)
+        .find(|data| data.dataset == base)
+        .expect("paper_data.csv has every data set of paper_tables.csv: a test compares them");
+    let differences = differences(&paper, sizes, dims);
+    Some(Source { dataset: paper.dataset, table, differences })
+}
+
+/// What a file with these sizes has otherwise than the paper.
+fn differences(paper: &Data, sizes: [usize; 3], dims: [i64; 3]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let per_step = [paper.language, paper.audio, paper.vision];
+    for ((modality, own), paper) in Modality::ALL.into_iter().zip(dims).zip(per_step) {
+        match own {
+            _ if own == paper => {}
+            0 => differences.push(format!("{modality} is missing, the paper has {paper} features")),
+            1 => {
+                differences.push(format!("{modality} has 1 feature per step, the paper's {paper}"))
+            }
+            _ => differences
+                .push(format!("{modality} has {own} features per step, the paper's {paper}")),
+        }
+    }
+    let in_paper = [paper.train, paper.valid, paper.test];
+    for ((split, own), paper) in Split::ALL.into_iter().zip(sizes).zip(in_paper) {
+        if own != paper {
+            differences.push(format!("{} has {own} samples, the paper's {paper}", split.name()));
+        }
+    }
+    differences
 }
 
 /// The printed figure, in the unit in which `metric` is stored (a fraction, or units of the score).
@@ -101,12 +143,17 @@ pub fn figure(source: &Source, model: &str, condition: &str, metric: &Metric) ->
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use cumdf_data::ModalitySet;
 
     use super::*;
 
+    const DIMS: [i64; 3] = [300, 74, 1024];
+
     fn printed(dataset: &str, model: &str, condition: &str, metric: &Metric) -> Option<String> {
-        figure(&source(dataset)?, model, condition, metric).map(|value| metric.format(value))
+        let source = source(dataset, [0; 3], DIMS)?;
+        figure(&source, model, condition, metric).map(|value| metric.format(value))
     }
 
     /// Read off the print by eye: corners and a few inner cells.
@@ -142,13 +189,36 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_told_from_the_papers_by_its_sizes_not_by_its_name() {
+        let same = source("CMU-MOSI (my copy)", [1284, 229, 686], DIMS).unwrap();
+        assert_eq!((same.dataset.as_str(), same.table), ("MOSI", 1));
+        assert!(same.differences.is_empty(), "{:?}", same.differences);
+        let other = source("CMU-MOSI", [1284, 228, 686], [100, 74, 0]).unwrap();
+        assert_eq!(
+            other.differences,
+            [
+                "language has 100 features per step, the paper's 300",
+                "vision is missing, the paper has 1024 features",
+                "valid has 228 samples, the paper's 229",
+            ]
+        );
+        let iemocap = source("IEMOCAP (partial)", [2717, 798, 938], [300, 1, 1024]).unwrap();
+        assert_eq!(iemocap.table, 2);
+        assert_eq!(iemocap.differences, ["audio has 1 feature per step, the paper's 74"]);
+        assert!(source("MOSEI", [16326, 1871, 4659], DIMS).unwrap().differences.is_empty());
+    }
+
+    #[test]
     fn only_the_papers_own_data_sets_have_figures() {
-        let other_features = |name| source(name).map(|s| s.other_features);
-        assert_eq!(other_features("CMU-MOSI"), Some(false));
-        assert_eq!(other_features("CMU-MOSI (bc-LSTM features)"), Some(true));
-        assert_eq!(other_features("IEMOCAP (partial)"), Some(true));
-        assert_eq!(other_features("ICT-MMMO"), None);
-        assert_eq!(other_features("CMU-MOSI-like"), None);
-        assert_eq!(other_features("synthetic"), None);
+        for name in ["ICT-MMMO", "CMU-MOSI-like", "synthetic", "(CMU-MOSI)", ""] {
+            assert_eq!(source(name, [1284, 229, 686], DIMS), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn every_data_set_with_figures_has_sizes() {
+        let with_sizes: BTreeSet<_> = lines::<Data>(DATA_FILE).map(|data| data.dataset).collect();
+        let printed = lines::<Line>(FIGURES_FILE).map(|line| line.dataset);
+        assert_eq!(printed.collect::<BTreeSet<_>>(), with_sizes);
     }
 }

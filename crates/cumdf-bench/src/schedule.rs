@@ -125,9 +125,14 @@ fn run_child(
     })?;
     let status = wait(&mut child)?;
     if !status.success() {
-        bail!("{}", what_it_said(&last).unwrap_or_else(|| format!("it ended with {status}")));
+        bail!(
+            "{}",
+            what_it_said(&last)
+                .unwrap_or_else(|| format!("the training's process ended with {status}"))
+        );
     }
-    cell.finished().ok_or_else(|| anyhow!("it ended without writing its result"))
+    cell.finished()
+        .ok_or_else(|| anyhow!("the training's process ended without writing its result"))
 }
 
 /// This program. On Linux by a name that stays true when its file is replaced, as a build does
@@ -216,7 +221,11 @@ impl<'a> Progress<'a> {
 
     fn look(&mut self) {
         self.bar.set_position(self.n_done());
-        self.bar.set_message(format!("left, {} of {} cells", self.n_finished(), self.jobs.len()));
+        self.bar.set_message(format!(
+            "left, {} of {} trainings",
+            self.n_finished(),
+            self.jobs.len()
+        ));
         if self.bar.is_hidden() && self.told.elapsed() > TELL {
             self.told = Instant::now();
             let (done, total) = (self.n_done(), self.bar.length().unwrap_or(0));

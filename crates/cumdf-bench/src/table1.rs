@@ -18,11 +18,13 @@ use cumdf_train::{
 
 use crate::{
     cell::{self, CellResult},
-    models::{self, Kind, Model},
+    models::{self, Model},
     paper,
+    report::{
+        self,
+        table::{Cell, Column, Estimate, Kind, Row, Section, Table, Value},
+    },
     schedule::{self, Job, Options},
-    table::{Cell, Column, Estimate, Row, Section, Table, Value},
-    write,
 };
 
 /// The paper's number of seeds.
@@ -49,7 +51,7 @@ pub struct Args {
 
     /// Models to run, separated by commas: cumdf, cumdf-no-distillation. Default: all.
     ///
-    /// The constant answer, the floor, is always in the table.
+    /// The constant answer, which a model must beat to be of use (a floor), is always in the table.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
 
@@ -96,13 +98,14 @@ Examples:
       a quick look
 
 What it writes to --out:
-  table1.json, table1.csv    one line per data set, model, condition and metric: mean, std, seeds,
-                             paper, floor; F1 and accuracies in percent, as in the paper
+  table1.json, table1.csv    one line per data set, model, condition and metric: mean and standard
+                             deviation over seeds, the paper's figure, the best floor's figure and
+                             whose it is; F1 and accuracies in percent, as in the paper
   table1.md, table1.tex      the table, for people
   cells/                     the trainings, with their checkpoints and logs
 
-A table that was interrupted continues where it stopped: give the same command again. Cells whose
-configuration and data are unchanged are taken from --out, everything else runs anew.
+A table that was interrupted continues where it stopped: give the same command again. Trainings
+whose configuration and data are unchanged are taken from --out, everything else runs anew.
 The exit code is 1 when a training failed; the table of the others is written all the same.";
 
 /// One data set of the table.
@@ -114,7 +117,8 @@ struct Source {
     sha256: String,
     task: Task,
     sizes: [usize; 3],
-    floor: Metrics,
+    dims: [i64; 3],    // 0 for a modality that no split has
+    constant: Metrics, // what a constant answer reaches
     in_train: ModalitySet,
     in_test: ModalitySet,
 }
@@ -139,21 +143,27 @@ pub fn run(args: &Args) -> Result<bool> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let n_processes = args.jobs.map_or(if on_gpu { 1 } else { cores }, NonZeroUsize::get);
     if !results.is_empty() {
-        tracing::info!("{} cells are finished already in {}", results.len(), args.out.display());
+        tracing::info!(
+            "{} trainings are finished already in {}",
+            results.len(),
+            args.out.display()
+        );
     }
     if !open.is_empty() {
         let at_once = n_processes.min(open.len());
-        tracing::info!("{} cells to run, {at_once} at once", open.len());
+        tracing::info!("{} trainings to run, {at_once} at once", open.len());
     }
     let options = Options { n_processes, device: args.device.clone(), verbose: args.verbose };
     let new = schedule::run(&open, &options);
     results.extend(open.into_iter().zip(new));
 
     let table = assemble(args, &sources, &models, &results);
-    let files = write::save(&table, &args.out)?;
-    write::print(&write::terminal(&table, args.verbose))?;
+    let files = report::save(&table, &args.out)?;
+    let width = report::width();
+    report::print(&report::terminal(&table, args.verbose, width))?;
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    write::print(&format!("\nwritten: {}\n", files.join(", ")))?;
+    let written = report::wrap(&files.join(", "), "written: ", width);
+    report::print(&format!("\n{written}"))?;
 
     let n_failed = results.iter().filter(|(_, result)| result.is_err()).count();
     if n_failed > 0 {
@@ -197,6 +207,9 @@ impl Source {
             0 => data.name.clone(),
             n => format!("{} #{}", data.name, n + 1),
         };
+        let splits = [&data.train, &data.valid, &data.test];
+        let anywhere = splits.map(|s| s.available()).into_iter().reduce(ModalitySet::union);
+        let anywhere = anywhere.expect("there are three splits");
         Ok(Self {
             slug: slug(&dataset),
             dataset,
@@ -204,7 +217,11 @@ impl Source {
             sha256: data.sha256.clone(),
             task: data.task.clone(),
             sizes: [data.train.len(), data.valid.len(), data.test.len()],
-            floor: constant_floor(&data.task, &data.train.labels, &data.test.labels),
+            dims: Modality::ALL.map(|m| match anywhere.contains(m) {
+                true => data.dims[m.index()],
+                false => 0,
+            }),
+            constant: constant_floor(&data.task, &data.train.labels, &data.test.labels),
             in_train: data.train.available(),
             in_test: data.test.available(),
             name: data.name,
@@ -217,14 +234,32 @@ impl Source {
         (!self.in_test.contains_all(condition)).then(|| format!("the test split has no {lacking}"))
     }
 
+    /// An earlier condition whose figures are the same, because the two differ only in modalities
+    /// that are never trained and therefore hidden at test.
+    fn same_as(&self, condition: ModalitySet) -> Option<ModalitySet> {
+        let seen = |condition: ModalitySet| condition.intersection(self.in_train);
+        let available = |condition: &ModalitySet| self.in_test.contains_all(*condition);
+        ModalitySet::CONDITIONS
+            .into_iter()
+            .take_while(|earlier| *earlier != condition && available(&condition))
+            .filter(available)
+            .find(|earlier| seen(*earlier) == seen(condition))
+    }
+
     /// What to know about modalities that only the test split has; `None` where there are none.
     fn untrained(&self) -> Option<String> {
         let untrained = |m| self.in_test.contains(m) && !self.in_train.contains(m);
         Modality::ALL.into_iter().any(untrained).then(|| {
             let names = names(untrained);
+            let blind: Vec<_> = ModalitySet::CONDITIONS
+                .into_iter()
+                .filter(|c| c.iter().all(untrained))
+                .map(|c| c.to_string())
+                .collect();
             format!(
-                "the training split has no {names}, so {names} is hidden at test too: alone it \
-                 shows the model's answer to nothing, beside others theirs"
+                "the training split has no {names}, so {names} is hidden at test too: under {} \
+                 alone the model sees nothing, so its figures are its prior",
+                blind.join(" or ")
             )
         })
     }
@@ -289,7 +324,7 @@ fn section(
     results: &[(Job, Result<CellResult>)],
 ) -> Section {
     let metrics = Metric::of(&source.task);
-    let printed = paper::source(&source.name);
+    let printed = paper::source(&source.name, source.sizes, source.dims);
     let row = |model: &Model| {
         let runs: Vec<_> = results
             .iter()
@@ -304,64 +339,78 @@ fn section(
                 let value = match (source.not_available(condition), model.kind) {
                     (Some(reason), _) => Value::NotAvailable(reason),
                     (None, Kind::Reserved) => Value::NotYet,
-                    (None, Kind::Constant) => constant(&source.floor, metric),
-                    (None, Kind::Trained) => measured(&runs, &condition.key(), &metric.key()),
+                    (None, Kind::Floor) => constant(&source.constant, metric),
+                    (None, Kind::Trained) => measured(&runs, &condition.key(), metric),
                 };
                 Cell { value, paper: printed.as_ref().and_then(figure) }
             };
             metrics.iter().map(cell).collect()
         });
-        Row { model: model.key.to_owned(), name: model.name.to_owned(), cells: cells.into() }
+        Row {
+            model: model.key.to_owned(),
+            name: model.name.to_owned(),
+            kind: model.kind,
+            cells: cells.into(),
+        }
     };
-    let rows: Vec<_> = models.iter().map(row).collect();
-    let floor: Vec<_> = metrics.iter().map(|m| source.floor.get(m).unwrap_or(f64::NAN)).collect();
-    let file = source.config.data.file.display();
-    let mut notes = vec![
-        format!("data: {file}; recipe: {}", source.config.recipe),
-        seeds_note(args.seeds.get()),
-        FLOOR_NOTE.to_owned(),
-    ];
-    notes.extend(source.untrained());
-    if let Some(printed) = &printed {
-        notes.extend(paper_notes(printed, &metrics, &floor));
-    }
-    notes.extend(partly_failed(source, results));
-    Section {
+    let column = |condition: ModalitySet| Column {
+        key: condition.key(),
+        label: condition.to_string(),
+        same_as: source.same_as(condition).map(ModalitySet::key),
+    };
+    let mut section = Section {
         dataset: source.dataset.clone(),
         summary: source.summary(),
-        columns: ModalitySet::CONDITIONS
-            .map(|condition| Column { key: condition.key(), label: condition.to_string() })
-            .into(),
-        metrics,
+        columns: ModalitySet::CONDITIONS.map(column).into(),
+        counted: counted(&source.task),
         n_headline: 2,
-        rows,
-        floor,
-        notes,
+        rows: models.iter().map(row).collect(),
+        metrics,
+        notes: vec![
+            format!(
+                "data: {}; recipe: {}",
+                source.config.data.file.display(),
+                source.config.recipe
+            ),
+            seeds_note(args.seeds.get()),
+            CONSTANT_NOTE.to_owned(),
+        ],
+    };
+    let paper_notes = printed.map(|printed| paper_notes(&printed, &section, &source.constant));
+    section.notes.extend(source.untrained());
+    section.notes.extend(paper_notes.unwrap_or_default());
+    section.notes.extend(partly_failed(source, results));
+    section
+}
+
+/// The metrics in which beaten floors are counted: one for the size of the error, one for the sign,
+/// one for the order; for emotions the F1 over all of them.
+fn counted(task: &Task) -> Vec<Metric> {
+    match task {
+        Task::Sentiment { .. } => vec![Metric::Mae, Metric::F1, Metric::Corr],
+        Task::Emotion { .. } => vec![Metric::F1],
     }
 }
 
-const FLOOR_NOTE: &str = "floor: one answer for every sample, chosen on train for each metric \
-                          (median score, commoner sign, commonest class)";
+const CONSTANT_NOTE: &str = "constant: the same answer for every sample, chosen on the training \
+                             split for each metric (median score, commoner sign, commonest class)";
 
 fn seeds_note(n_seeds: usize) -> String {
     match n_seeds {
-        1 => format!("1 seed (the paper: {PAPER_SEEDS}): no spread can be told"),
-        PAPER_SEEDS => format!("mean and sample standard deviation over {n_seeds} seeds"),
-        n => {
-            format!("mean and sample standard deviation over {n} seeds (the paper: {PAPER_SEEDS})")
-        }
+        1 => format!("a single seed (the paper: {PAPER_SEEDS}), so there is no standard deviation"),
+        PAPER_SEEDS => format!("mean ± sample standard deviation over {n_seeds} seeds"),
+        n => format!("mean ± sample standard deviation over {n} seeds (the paper: {PAPER_SEEDS})"),
     }
 }
 
-fn constant(floor: &Metrics, metric: &Metric) -> Value {
-    let mean = floor.get(metric).unwrap_or(f64::NAN);
+fn constant(constant: &Metrics, metric: &Metric) -> Value {
+    let mean = constant.get(metric).unwrap_or(f64::NAN);
     Value::Measured(Estimate { mean, std: None, seeds: 1 })
 }
 
-fn measured(runs: &[&(Job, Result<CellResult>)], condition: &str, metric: &str) -> Value {
+fn measured(runs: &[&(Job, Result<CellResult>)], condition: &str, metric: &Metric) -> Value {
     let results = runs.iter().filter_map(|(_, result)| result.as_ref().ok());
-    let values: Vec<_> =
-        results.filter_map(|r| r.conditions.get(condition)?.get(metric).copied()).collect();
+    let values: Vec<_> = results.filter_map(|r| r.value(condition, metric)).collect();
     match Estimate::of(&values) {
         Some(estimate) => Value::Measured(estimate),
         None => {
@@ -391,40 +440,53 @@ fn partly_failed(source: &Source, results: &[(Job, Result<CellResult>)]) -> Vec<
         .filter(|(_, (n_good, failed))| *n_good > 0 && !failed.is_empty())
         .map(|(model, (n_good, failed))| {
             let failed: Vec<_> = failed.iter().map(u64::to_string).collect();
-            format!("{model}: {n_good} seeds only, as seed {} failed", failed.join(", "))
+            format!(
+                "{model}: mean of {n_good} seeds only, because seed {} failed",
+                failed.join(", ")
+            )
         })
         .collect()
 }
 
 /// Where the paper's figures are from, and what to think of when reading them.
-fn paper_notes(printed: &paper::Source, metrics: &[Metric], floor: &[f64]) -> Vec<String> {
+fn paper_notes(printed: &paper::Source, section: &Section, constant: &Metrics) -> Vec<String> {
     let mut note = format!("paper: its Table {}, {}, 5 seeds", printed.table, printed.dataset);
-    if printed.other_features {
-        note += "; this file has other features than the paper's";
+    if !printed.differences.is_empty() {
+        note += "; this file is not the paper's data: ";
+        note += &printed.differences.join("; ");
     }
     let mut notes = vec![note];
-    for (metric, floor) in metrics.iter().zip(floor) {
+    for (i, metric) in section.metrics.iter().enumerate() {
         let figures: Vec<_> = models::MODELS
             .iter()
-            .flat_map(|m| ModalitySet::CONDITIONS.map(|c| (c, m.key)))
-            .filter_map(|(c, m)| Some((c, paper::figure(printed, m, &c.key(), metric)?)))
+            .flat_map(|m| ModalitySet::CONDITIONS.into_iter().enumerate().map(|c| (c, m.key)))
+            .filter_map(|((c, set), model)| {
+                Some((c, set, paper::figure(printed, model, &set.key(), metric)?))
+            })
             .collect();
-        let below = figures.iter().filter(|(_, figure)| metric.is_better(*floor, *figure)).count();
-        if below > 0 {
+        let verdicts: Vec<_> = figures
+            .iter()
+            .filter_map(|(c, _, figure)| Some((section.floor(*c, i)?.estimate.mean, *figure)))
+            .map(|(floor, figure)| metric.is_better(floor, figure))
+            .collect();
+        let worse = verdicts.iter().filter(|worse| **worse).count();
+        if worse > 0 {
             notes.push(format!(
-                "{below} of the {} printed figures of {} are below this file's floor",
-                figures.len(),
+                "{worse} of the paper's {} figures of {} are worse than the best floor on this file",
+                verdicts.len(),
                 metric.label()
             ));
         }
-        let alone = figures.iter().filter(|(condition, _)| condition.len() == 1);
-        let worst = alone.map(|(_, figure)| *figure).fold(f64::NAN, f64::max);
-        if *metric == Metric::Mae && worst < 0.7 * floor {
+        let alone = figures.iter().filter(|(_, set, _)| set.len() == 1);
+        let worst = alone.map(|(_, _, figure)| *figure).fold(f64::NAN, f64::max);
+        let constant = constant.get(metric).unwrap_or(f64::NAN);
+        if *metric == Metric::Mae && worst < 0.7 * constant {
             notes.push(format!(
-                "the printed MAEs of a single modality are {} or better where a constant reaches {}: \
-                 sound or sight alone do not tell that much about these scores, read them with care",
+                "with a single modality the paper's MAE is never worse than {}, while a constant \
+                 answer has {} on this file: audio or vision alone rarely says that much about a \
+                 score, so read these figures with care",
                 metric.format(worst),
-                metric.format(*floor)
+                metric.format(constant)
             ));
         }
     }
@@ -458,21 +520,87 @@ mod tests {
         assert_eq!(slug("?!"), "unnamed");
     }
 
+    /// A section with one floor row that has `floor` in every column.
+    fn section(metric: Metric, floor: f64) -> Section {
+        let value = || Value::Measured(Estimate { mean: floor, std: None, seeds: 1 });
+        let cell = || vec![Cell { value: value(), paper: None }];
+        let columns = ModalitySet::CONDITIONS.map(|c| Column {
+            key: c.key(),
+            label: c.to_string(),
+            same_as: None,
+        });
+        Section {
+            dataset: String::new(),
+            summary: String::new(),
+            columns: columns.into(),
+            metrics: vec![metric],
+            n_headline: 1,
+            counted: vec![],
+            rows: vec![Row {
+                model: "constant".into(),
+                name: "constant (floor)".into(),
+                kind: Kind::Floor,
+                cells: ModalitySet::CONDITIONS.map(|_| cell()).into(),
+            }],
+            notes: vec![],
+        }
+    }
+
     #[test]
     fn the_papers_oddities_are_told() {
-        let mosi = paper::source("CMU-MOSI (bc-LSTM features)").unwrap();
-        let notes = paper_notes(&mosi, &[Metric::Mae, Metric::F1], &[1.377, 0.218]);
+        let mosi = paper::source("CMU-MOSI (bc-LSTM features)", [1284, 229, 686], [100, 73, 100]);
+        let constant = Metrics(vec![(Metric::Mae, 1.377)]);
+        let notes = paper_notes(&mosi.unwrap(), &section(Metric::Mae, 1.377), &constant);
         assert_eq!(
             notes[0],
-            "paper: its Table 1, MOSI, 5 seeds; this file has other features than the paper's"
+            "paper: its Table 1, MOSI, 5 seeds; this file is not the paper's data: language has 100 \
+             features per step, the paper's 300; audio has 73 features per step, the paper's 74; \
+             vision has 100 features per step, the paper's 1024"
         );
-        assert!(notes[1].starts_with("the printed MAEs of a single modality are 0.857 or better"));
-        let iemocap = paper::source("IEMOCAP").unwrap();
+        let start = "with a single modality the paper's MAE is never worse than 0.857";
+        assert!(notes[1].starts_with(start), "{notes:?}");
+        assert_eq!(notes.len(), 2);
+
+        let iemocap = paper::source("IEMOCAP", [2717, 798, 938], [300, 74, 1024]).unwrap();
         let happy = Metric::F1Class("happy".into());
-        let notes = paper_notes(&iemocap, &[happy], &[0.79]);
+        let notes = paper_notes(&iemocap, &section(happy, 0.79), &Metrics::default());
+        let claim =
+            "36 of the paper's 56 figures of F1 happy are worse than the best floor on this file";
+        assert_eq!(notes, ["paper: its Table 2, IEMOCAP, 5 seeds", claim]);
+    }
+
+    /// As ICT-MMMO: language in the test split alone.
+    #[test]
+    fn what_is_never_trained_makes_equal_columns() {
+        let [language, audio, vision] = Modality::ALL;
+        let source = |in_train: &[Modality], in_test: &[Modality]| Source {
+            dataset: String::new(),
+            name: String::new(),
+            slug: String::new(),
+            config: Config::resolve(None, None, &[]).unwrap(),
+            sha256: String::new(),
+            task: Task::Sentiment { lo: -3, hi: 3 },
+            sizes: [0; 3],
+            dims: [0; 3],
+            constant: Metrics::default(),
+            in_train: ModalitySet::of(in_train.iter().copied()),
+            in_test: ModalitySet::of(in_test.iter().copied()),
+        };
+        let pairs = |source: &Source| {
+            let same = |c: ModalitySet| Some(format!("{}={}", c.key(), source.same_as(c)?.key()));
+            ModalitySet::CONDITIONS.into_iter().filter_map(same).collect::<Vec<_>>()
+        };
+        let mmmo = source(&[audio, vision], &[language, audio, vision]);
+        assert_eq!(pairs(&mmmo), ["la=a", "lv=v", "lav=av"]);
         assert_eq!(
-            notes[1],
-            "36 of the 56 printed figures of F1 happy are below this file's floor"
+            mmmo.untrained().unwrap(),
+            "the training split has no language, so language is hidden at test too: under {l} alone \
+             the model sees nothing, so its figures are its prior"
         );
+        let blind = source(&[audio], &[language, audio, vision]);
+        assert_eq!(pairs(&blind), ["v=l", "la=a", "lv=l", "av=a", "lav=a"]);
+        assert!(blind.untrained().unwrap().contains("under {l} or {v} or {l,v} alone"));
+        // Without vision in the test split, its conditions are not available and equal nothing.
+        assert!(pairs(&source(&[language, audio], &[language, audio])).is_empty());
     }
 }

@@ -1,10 +1,12 @@
 //! Every writer on one small table, against files in `tests/golden`; `UPDATE_GOLDEN=1` rewrites them.
+//! And what a table says of its rows: who is best, what beats the floor.
 
 use std::{env, fs, path::Path};
 
-use cumdf_bench::{
-    table::{Cell, Column, Estimate, Row, Section, Table, Value},
-    write,
+use cumdf_bench::report::{
+    self,
+    standing::beaten_lines,
+    table::{Cell, Column, Estimate, Kind, Row, Section, Table, Value},
 };
 use cumdf_train::metrics::Metric;
 
@@ -12,69 +14,53 @@ fn measured(values: &[f64], paper: Option<f64>) -> Cell {
     Cell { value: Value::Measured(Estimate::of(values).expect("there are values")), paper }
 }
 
-/// Two data sets: one with the paper's figures and no vision, one with a failure and one seed.
+fn row(kind: Kind, model: &str, name: &str, cells: Vec<Vec<Cell>>) -> Row {
+    Row { model: model.into(), name: name.into(), kind, cells }
+}
+
+fn column(key: &str, label: &str) -> Column {
+    Column { key: key.into(), label: label.into(), same_as: None }
+}
+
+/// Two data sets: one with the paper's figures, two floors, no vision and audio that is never
+/// trained; one with a failure and one seed.
 fn table() -> Table {
-    let column = |key: &str, label: &str| Column { key: key.into(), label: label.into() };
-    let no_vision = || Value::NotAvailable("the test split has no vision".into());
-    let row =
-        |model: &str, name: &str, cells| Row { model: model.into(), name: name.into(), cells };
+    let no_vision = |paper| {
+        let value = || Value::NotAvailable("the test split has no vision".into());
+        [paper, None].map(|paper| Cell { value: value(), paper }).to_vec()
+    };
+    let not_yet = |paper| [paper, None].map(|paper| Cell { value: Value::NotYet, paper }).to_vec();
+    let cells = |mae: &[f64], f1: &[f64]| vec![measured(mae, None), measured(f1, None)];
+    let cumdf = || vec![measured(&[1.18, 1.21], Some(0.766)), measured(&[0.69, 0.71], None)];
+    let linear = || cells(&[1.21], &[0.702]);
+    let constant = || cells(&[1.456], &[0.2507]);
     let mosi = Section {
         dataset: "CMU-MOSI".into(),
         summary: "1284 / 229 / 686 samples, scores from -3 to 3".into(),
-        columns: vec![column("l", "{l}"), column("v", "{v}")],
-        metrics: vec![Metric::Mae, Metric::F1, Metric::Corr],
+        columns: vec![
+            column("l", "{l}"),
+            column("v", "{v}"),
+            Column { same_as: Some("l".into()), ..column("la", "{l,a}") },
+        ],
+        metrics: vec![Metric::Mae, Metric::F1],
         n_headline: 2,
+        counted: vec![Metric::Mae, Metric::F1],
         rows: vec![
             row(
+                Kind::Reserved,
                 "dmd",
                 "DMD",
-                vec![
-                    vec![
-                        Cell { value: Value::NotYet, paper: Some(0.795) },
-                        Cell { value: Value::NotYet, paper: Some(0.6745) },
-                        Cell { value: Value::NotYet, paper: None },
-                    ],
-                    vec![
-                        Cell { value: no_vision(), paper: Some(0.761) },
-                        Cell { value: no_vision(), paper: Some(0.4290) },
-                        Cell { value: no_vision(), paper: None },
-                    ],
-                ],
+                vec![not_yet(Some(0.795)), no_vision(Some(0.761)), not_yet(Some(0.698))],
             ),
+            row(Kind::Trained, "cumdf", "CUMDF", vec![cumdf(), no_vision(Some(0.726)), cumdf()]),
+            row(Kind::Floor, "linear", "linear (floor)", vec![linear(), no_vision(None), linear()]),
             row(
-                "cumdf",
-                "CUMDF",
-                vec![
-                    vec![
-                        measured(&[1.18, 1.21], Some(0.766)),
-                        measured(&[0.69, 0.71], Some(0.8193)),
-                        measured(&[0.4, 0.5], None),
-                    ],
-                    vec![
-                        Cell { value: no_vision(), paper: Some(0.726) },
-                        Cell { value: no_vision(), paper: Some(0.6048) },
-                        Cell { value: no_vision(), paper: None },
-                    ],
-                ],
-            ),
-            row(
+                Kind::Floor,
                 "constant",
                 "constant (floor)",
-                vec![
-                    vec![
-                        measured(&[1.456], None),
-                        measured(&[0.2507], None),
-                        measured(&[0.0], None),
-                    ],
-                    vec![
-                        Cell { value: no_vision(), paper: None },
-                        Cell { value: no_vision(), paper: None },
-                        Cell { value: no_vision(), paper: None },
-                    ],
-                ],
+                vec![constant(), no_vision(None), constant()],
             ),
         ],
-        floor: vec![1.456, 0.2507, 0.0],
         notes: vec!["paper: Table 1".into()],
     };
     let failed = || Value::Failed("seed 0: loss `task` became NaN in step 3".into());
@@ -84,15 +70,21 @@ fn table() -> Table {
         columns: vec![column("lav", "{l,a,v}")],
         metrics: vec![Metric::F1, Metric::Acc, Metric::F1Class("sad".into())],
         n_headline: 2,
+        counted: vec![Metric::F1],
         rows: vec![
-            row("cumdf", "CUMDF", vec![vec![Cell { value: failed(), paper: None }; 3]]),
             row(
+                Kind::Trained,
+                "cumdf",
+                "CUMDF",
+                vec![vec![Cell { value: failed(), paper: None }; 3]],
+            ),
+            row(
+                Kind::Floor,
                 "constant",
                 "constant (floor)",
                 vec![vec![measured(&[0.5], None), measured(&[0.6], None), measured(&[0.7], None)]],
             ),
         ],
-        floor: vec![0.5, 0.6, 0.7],
         notes: vec![],
     };
     Table {
@@ -100,6 +92,28 @@ fn table() -> Table {
         title: "Table 1: what a test lets through".into(),
         sections: vec![mosi, emotions],
     }
+}
+
+/// One column and metric, MAE; rows with the values of their seeds.
+fn maes(rows: &[(Kind, &str, &[f64])]) -> Section {
+    Section {
+        dataset: "toy".into(),
+        summary: String::new(),
+        columns: vec![column("l", "{l}")],
+        metrics: vec![Metric::Mae],
+        n_headline: 1,
+        counted: vec![Metric::Mae],
+        rows: rows
+            .iter()
+            .map(|(kind, name, values)| row(*kind, name, name, vec![vec![measured(values, None)]]))
+            .collect(),
+        notes: vec![],
+    }
+}
+
+fn best(section: &Section) -> Vec<&str> {
+    let best = |row: &&Row| section.is_best(row, 0, 0);
+    section.rows.iter().filter(best).map(|row| row.model.as_str()).collect()
 }
 
 fn golden(name: &str, text: &str) {
@@ -114,10 +128,120 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn every_writer_gives_its_golden_file() {
     let table = table();
-    golden("table.json", &write::json(&table).unwrap());
-    golden("table.csv", &write::csv(&table).unwrap());
-    golden("table.md", &write::markdown(&table));
-    golden("table.tex", &write::latex(&table));
-    golden("table.txt", &write::terminal(&table, false));
-    golden("table.verbose.txt", &write::terminal(&table, true));
+    golden("table.json", &report::json(&table).unwrap());
+    golden("table.csv", &report::csv(&table).unwrap());
+    golden("table.md", &report::markdown(&table));
+    golden("table.tex", &report::latex(&table));
+    golden("table.txt", &report::terminal(&table, false, 80));
+    golden("table.verbose.txt", &report::terminal(&table, true, 44));
+}
+
+#[test]
+fn the_floor_of_a_column_is_its_best_floor_row() {
+    let section = maes(&[
+        (Kind::Trained, "model", &[1.0, 1.1]),
+        (Kind::Floor, "constant", &[1.4]),
+        (Kind::Floor, "mlp", &[1.1, 1.2]),
+        (Kind::Floor, "linear", &[1.2]),
+    ]);
+    let floor = section.floor(0, 0).unwrap();
+    assert_eq!(floor.row.model, "mlp");
+    assert_eq!(section.beats_floor(&section.rows[0], 0, 0), Some(true));
+    assert_eq!(section.beats_floor(&section.rows[1], 0, 0), None, "a floor beats no floor");
+
+    let reached = maes(&[(Kind::Trained, "model", &[1.2, 1.4]), (Kind::Floor, "linear", &[1.3])]);
+    assert_eq!(reached.beats_floor(&reached.rows[0], 0, 0), Some(false), "equal is not better");
+    let rounding = maes(&[
+        (Kind::Trained, "model", &[0.1, 0.1, 0.1 - 1e-13]),
+        (Kind::Floor, "linear", &[0.1]),
+    ]);
+    assert_eq!(rounding.beats_floor(&rounding.rows[0], 0, 0), Some(false), "rounding is no gain");
+}
+
+#[test]
+fn bold_takes_in_every_row_that_the_spread_cannot_tell_from_the_best() {
+    // Mean 1.00, standard deviation 0.14: 1.10 is within that of the best, 1.20 is not.
+    let section = maes(&[
+        (Kind::Trained, "best", &[0.9, 1.1]),
+        (Kind::Trained, "near", &[1.10]),
+        (Kind::Floor, "far", &[1.20]),
+        (Kind::Floor, "uncertain", &[1.0, 1.5]), // 1.25, but its own deviation is 0.35
+    ]);
+    assert_eq!(best(&section), ["best", "near", "uncertain"]);
+    let one_seed = maes(&[
+        (Kind::Trained, "best", &[1.0]),
+        (Kind::Trained, "alike", &[1.0004]), // prints 1.000 too
+        (Kind::Trained, "next", &[1.001]),
+    ]);
+    assert_eq!(best(&one_seed), ["best", "alike"]);
+    let floor_wins = maes(&[(Kind::Trained, "model", &[1.5]), (Kind::Floor, "linear", &[1.4])]);
+    assert_eq!(best(&floor_wins), ["linear"]);
+}
+
+#[test]
+fn beaten_floors_count_a_repeated_column_once_and_a_missing_one_not_at_all() {
+    let table = table();
+    let [mosi, emotions] = &table.sections[..] else { panic!("two sections") };
+    let count = mosi.beaten(&mosi.rows[1]);
+    assert_eq!((count.beaten, count.total), (1, 2));
+    assert_eq!(count.per_metric, [(Metric::Mae, 1, 1), (Metric::F1, 0, 1)]);
+    assert_eq!(
+        beaten_lines(mosi),
+        ["CUMDF beats the best floor in 1 of 2 figures (MAE 1 of 1, F1 0 of 1)"]
+    );
+    assert_eq!(emotions.beaten(&emotions.rows[0]).total, 0);
+    assert!(beaten_lines(emotions).is_empty(), "what failed has beaten nothing and missed nothing");
+}
+
+#[test]
+fn files_report_percent_wherever_a_figure_stands() {
+    let table = table();
+    let records = table.records();
+    let of = |model: &str| records.iter().find(|r| r.model == model && r.metric == "f1").unwrap();
+    let cumdf = of("cumdf");
+    assert!((cumdf.mean.unwrap() - 70.0).abs() < 1e-6, "{cumdf:?}");
+    assert!((cumdf.std.unwrap() - 100.0 * 0.0002f64.sqrt()).abs() < 1e-6, "{cumdf:?}");
+    assert!((cumdf.floor.unwrap() - 70.2).abs() < 1e-6, "{cumdf:?}");
+    assert_eq!(cumdf.floor_of, Some("linear"));
+    assert_eq!(of("linear").floor_of, Some("linear"));
+    for text in [report::markdown(&table), report::latex(&table)] {
+        assert!(text.contains("70.20") && !text.contains("0.702"), "{text}");
+    }
+    assert!(report::terminal(&table, true, 80).contains("70.00±1.4"));
+}
+
+/// Seven conditions with spreads, as in the paper's Table 1.
+#[test]
+fn a_table_wider_than_the_terminal_folds_and_keeps_its_figures() {
+    let keys = ["l", "a", "v", "la", "lv", "av", "lav"];
+    let columns = keys.map(|key| {
+        let letters: Vec<_> = key.chars().map(String::from).collect();
+        column(key, &format!("{{{}}}", letters.join(",")))
+    });
+    let cells = || keys.map(|_| vec![measured(&[1.18, 1.21], Some(0.766))]).to_vec();
+    let section = Section {
+        summary: "1284 / 229 / 686 samples, scores from -3 to 3".into(),
+        columns: columns.to_vec(),
+        rows: vec![
+            row(Kind::Trained, "cumdf-no-distillation", "CUMDF w/o distillation", cells()),
+            row(Kind::Floor, "constant", "constant (floor)", cells()),
+        ],
+        notes: vec![
+            "a note that is much longer than any terminal is wide, so that it wraps".into(),
+        ],
+        ..maes(&[])
+    };
+    let table = Table { name: "t".into(), title: "Table".into(), sections: vec![section] };
+    for (width, n_grids) in [(120, 1), (80, 2), (60, 3), (50, 4), (40, 7)] {
+        let text = report::terminal(&table, false, width);
+        let too_wide: Vec<_> = text.lines().filter(|line| line.chars().count() > width).collect();
+        assert!(too_wide.is_empty(), "{width}: {too_wide:?}");
+        assert_eq!(text.matches("MAE (lower is better)").count(), n_grids, "{width}:\n{text}");
+        assert_eq!(text.matches("1.195±.021").count(), 14, "{width}:\n{text}");
+    }
+    let text = report::terminal(&table, false, 80);
+    let heads: Vec<_> = text.lines().filter(|line| line.starts_with("MAE")).collect();
+    let labels = |head: &str| head.split_whitespace().skip(4).map(String::from).collect::<Vec<_>>();
+    assert_eq!(labels(heads[0]), ["{l}", "{a}", "{v}", "{l,a}"]);
+    assert_eq!(labels(heads[1]), ["{l,v}", "{a,v}", "{l,a,v}"]);
 }

@@ -1,11 +1,10 @@
-//! A table of results, whatever it is a table of: what every writer of [`crate::write`] takes.
+//! A table of results, whatever it is a table of: what every writer of [`crate::report`] takes.
 //!
 //! A [`Table`] has one [`Section`] per data set; a section has rows (models), columns (what the test
 //! lets through) and metrics, and a [`Cell`] where the three meet. It holds values as measured; only
 //! writers round, and only for print.
 
 use cumdf_train::metrics::Metric;
-use serde::Serialize;
 
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
@@ -31,32 +30,49 @@ pub struct Section {
     pub metrics: Vec<Metric>,
     /// How many of `metrics`, from the first, the terminal and the LaTeX table show.
     pub n_headline: usize,
-    /// One per model.
+    /// The metrics over which [`Section::beaten`] counts, in every writer alike. One for each
+    /// question: F1, Acc-2 and Acc-7 of the same answers would count one success three times.
+    pub counted: Vec<Metric>,
+    /// One per model or floor.
     pub rows: Vec<Row>,
-    /// Per metric, what the best constant answer reaches; the same in every column.
-    pub floor: Vec<f64>,
     /// Footnotes.
     pub notes: Vec<String>,
 }
 
 /// One column of a section.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Column {
     /// Name in JSON and CSV, for example `la`.
     pub key: String,
     /// Name in a head, for example `{l,a}`.
     pub label: String,
+    /// Key of an earlier column with the same figures for a reason that lies in the data, such as a
+    /// modality that is never trained. Counts leave this column out.
+    pub same_as: Option<String>,
 }
 
-/// One model of a section.
+/// One row of a section.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// Name in JSON and CSV, for example `cumdf`.
     pub model: String,
     /// Name in a table, for example `CUMDF`.
     pub name: String,
+    /// What it is there for.
+    pub kind: Kind,
     /// `[column][metric]`.
     pub cells: Vec<Vec<Cell>>,
+}
+
+/// What a row is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A simple answer that a model must beat to be of use: a constant, a linear model, an MLP.
+    Floor,
+    /// A model that is trained and compared.
+    Trained,
+    /// A model that is not built yet; its row is kept for it.
+    Reserved,
 }
 
 /// What was measured, and what the paper prints there.
@@ -114,99 +130,28 @@ impl Estimate {
     }
 }
 
-/// One line of the long form that JSON and CSV hold.
-///
-/// Units are the paper's: F1 and accuracies in percent, MAE and correlation as they are; in `mean`,
-/// `std`, `paper` and `floor` alike.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Record<'a> {
-    /// [`Section::dataset`].
-    pub dataset: &'a str,
-    /// [`Row::model`].
-    pub model: &'a str,
-    /// [`Column::key`].
-    pub condition: &'a str,
-    /// [`Metric::key`].
-    pub metric: String,
-    /// Mean over seeds; `None` where nothing was measured, and `note` says why.
-    pub mean: Option<f64>,
-    /// Sample standard deviation over seeds; `None` for fewer than two.
-    pub std: Option<f64>,
-    /// Number of seeds in `mean`.
-    pub seeds: usize,
-    /// The paper's figure.
-    pub paper: Option<f64>,
-    /// The constant answer's figure.
-    pub floor: Option<f64>,
-    /// Why `mean` is missing: `n/a: ...`, `not yet`, `failed: ...`.
-    pub note: Option<String>,
-}
-
-impl Table {
-    /// The long form: one record per data set, model, column and metric, in this order.
-    pub fn records(&self) -> Vec<Record<'_>> {
-        let mut records = Vec::new();
-        for section in &self.sections {
-            for row in &section.rows {
-                for (column, cells) in section.columns.iter().zip(&row.cells) {
-                    for (i, cell) in cells.iter().enumerate() {
-                        let estimate = cell.value.estimate();
-                        let in_unit = |value: f64| section.metrics[i].reported(value);
-                        records.push(Record {
-                            dataset: &section.dataset,
-                            model: &row.model,
-                            condition: &column.key,
-                            metric: section.metrics[i].key(),
-                            mean: estimate.map(|e| in_unit(e.mean)),
-                            std: estimate.and_then(|e| e.std).map(in_unit),
-                            seeds: estimate.map_or(0, |e| e.seeds),
-                            paper: cell.paper.map(in_unit),
-                            floor: Some(in_unit(section.floor[i])).filter(|v| v.is_finite()),
-                            note: match &cell.value {
-                                Value::Measured(_) => None,
-                                Value::NotAvailable(reason) => Some(format!("n/a: {reason}")),
-                                Value::NotYet => Some("not yet".to_owned()),
-                                Value::Failed(reason) => Some(format!("failed: {reason}")),
-                            },
-                        });
-                    }
-                }
-            }
-        }
-        records
-    }
-}
-
 impl Section {
     /// The metrics that the terminal and the LaTeX table show.
     pub fn headline(&self) -> &[Metric] {
         &self.metrics[..self.n_headline.min(self.metrics.len())]
     }
 
-    /// Whether `estimate` prints like the best of its column. Equal prints are equally best.
-    pub fn is_best(&self, column: usize, metric: usize, estimate: &Estimate) -> bool {
-        let m = &self.metrics[metric];
-        let best = self
-            .rows
-            .iter()
-            .filter_map(|row| row.cells[column][metric].value.estimate())
-            .map(|e| e.mean)
-            .filter(|mean| mean.is_finite())
-            .reduce(|best, mean| if m.is_better(mean, best) { mean } else { best });
-        best.is_some_and(|best| m.format(best) == m.format(estimate.mean))
+    /// The rows of one kind, in order.
+    pub fn rows_of(&self, kind: Kind) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(move |row| row.kind == kind)
     }
 }
 
 impl Row {
-    /// Whether the model is not built yet, in every column that could be measured.
-    pub fn is_reserved(&self) -> bool {
-        self.cells.iter().flatten().any(|cell| cell.value == Value::NotYet)
-    }
-
     /// The printed figures of `metric`, one per column; `None` when there are none at all.
     pub fn paper(&self, metric: usize) -> Option<Vec<Option<f64>>> {
         let figures: Vec<_> = self.cells.iter().map(|cells| cells[metric].paper).collect();
         figures.iter().any(Option::is_some).then_some(figures)
+    }
+
+    /// The measurement in one column, if there is one and it is a number.
+    pub fn estimate(&self, column: usize, metric: usize) -> Option<&Estimate> {
+        self.cells[column][metric].value.estimate().filter(|e| e.mean.is_finite())
     }
 }
 

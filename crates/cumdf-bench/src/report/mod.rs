@@ -1,0 +1,58 @@
+//! Tables of results, and how they are written: JSON and CSV for programs, Markdown, LaTeX and the
+//! terminal for people.
+//!
+//! All writers read the same [`table::Table`], report F1 and accuracies in percent, and agree on what
+//! a floor is ([`standing`]). Files appear whole or not at all.
+
+mod latex;
+mod markdown;
+mod records;
+pub mod standing;
+pub mod table;
+mod terminal;
+mod words;
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use cumdf_train::run_dir::write_atomic;
+
+use self::table::Table;
+pub use self::{
+    latex::latex,
+    markdown::markdown,
+    records::{Record, csv, json},
+    terminal::{terminal, width, wrap},
+};
+
+/// Writes `<name>.json`, `.csv`, `.md` and `.tex` into `dir` and returns their paths.
+pub fn save(table: &Table, dir: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(dir).with_context(|| format!("{}: cannot be created", dir.display()))?;
+    let write = |ending: &str, text: String| {
+        let path = dir.join(format!("{}.{ending}", table.name));
+        write_atomic(&path, text.as_bytes())?;
+        Ok(path)
+    };
+    vec![
+        write("json", json(table)?),
+        write("csv", csv(table)?),
+        write("md", markdown(table)),
+        write("tex", latex(table)),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// The one place that prints to standard output.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `table1 | head` is no failure.
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("standard output: cannot be written"),
+    }
+}

@@ -1,0 +1,151 @@
+//! A [`Table`] for the terminal: plain text that stays within its width.
+
+use std::{env, fmt::Write as _, io, iter::once, ops::Range};
+
+use comfy_table::{Table as Grid, presets};
+use cumdf_train::metrics::Metric;
+
+use super::{
+    table::{Kind, Row, Section, Table},
+    words::{caption, not_built, notes, paper_cells, word},
+};
+
+/// The width where there is no terminal to ask.
+const USUAL: usize = 80;
+/// Narrower than this, nothing can be read.
+const NARROWEST: usize = 40;
+
+/// The characters a line of standard output may have: what `COLUMNS` says, else the terminal, else
+/// 80.
+pub fn width() -> usize {
+    let said = env::var("COLUMNS").ok().and_then(|text| text.trim().parse().ok());
+    let seen = || Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.0.0));
+    said.filter(|n| *n > 0).or_else(seen).unwrap_or(USUAL).max(NARROWEST)
+}
+
+/// One grid per data set and metric, the headline metrics or all of them: rows are models, each
+/// followed by the paper's figures. Rows that are reserved show those alone.
+///
+/// Lines have at most `width` characters, as far as words and figures allow: columns that do not fit
+/// beside each other continue in another grid below.
+pub fn terminal(table: &Table, all_metrics: bool, width: usize) -> String {
+    let mut out = wrap(&table.title, "", width);
+    for section in &table.sections {
+        let title = format!("{}: {}", section.dataset, section.summary);
+        let _ = write!(out, "\n{}", wrap(&title, "", width));
+        let metrics = if all_metrics { &section.metrics } else { section.headline() };
+        for grid in grids(section, metrics, width) {
+            let _ = writeln!(out, "\n{grid}");
+        }
+        let mut notes = notes(section);
+        notes.extend(not_built(section).map(|names| format!("not built yet: {names}")));
+        if metrics.len() < section.metrics.len() {
+            let others: Vec<_> =
+                section.metrics[metrics.len()..].iter().map(Metric::label).collect();
+            notes.push(format!("in the files, or here with --verbose: {}", others.join(", ")));
+        }
+        let notes: Vec<_> = notes.iter().map(|note| wrap(note, "- ", width)).collect();
+        let _ = write!(out, "\n{}", notes.concat());
+    }
+    out
+}
+
+/// `text` after `lead` in lines of at most `width` characters, as far as its words allow; further
+/// lines are set in below the first.
+pub fn wrap(text: &str, lead: &str, width: usize) -> String {
+    let mut out = lead.to_owned();
+    let margin = lead.chars().count();
+    let mut at = margin;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if at > margin && at + 1 + length > width {
+            out += "\n";
+            out += &" ".repeat(margin);
+            at = margin;
+        } else if at > margin {
+            out.push(' ');
+            at += 1;
+        }
+        out += word;
+        at += length;
+    }
+    out + "\n"
+}
+
+/// One grid per metric, or several, of the same columns for every metric, where one would be too
+/// wide.
+fn grids(section: &Section, metrics: &[Metric], width: usize) -> Vec<String> {
+    let n = section.columns.len().max(1);
+    let folded = |n_blocks: usize| {
+        let per_block = n.div_ceil(n_blocks);
+        let blocks = move || {
+            (0..section.columns.len())
+                .step_by(per_block)
+                .map(move |first| first..section.columns.len().min(first + per_block))
+        };
+        (0..metrics.len()).flat_map(move |i| blocks().map(move |block| grid(section, i, block)))
+    };
+    let fits = |n_blocks: &usize| folded(*n_blocks).all(|grid| line_width(&grid) <= width);
+    folded((1..=n).find(fits).unwrap_or(n)).collect()
+}
+
+fn line_width(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+/// The grid of one metric over some of the columns.
+fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
+    let metric = &section.metrics[i];
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING);
+    let heads = columns.clone().map(|c| section.columns[c].label.clone());
+    grid.set_header(once(caption(metric)).chain(heads));
+    for row in &section.rows {
+        let reserved = row.kind == Kind::Reserved;
+        if !reserved {
+            let cells = columns.clone().map(|c| cell(section, row, c, i));
+            grid.add_row(once(row.name.clone()).chain(cells));
+        }
+        if let Some(figures) = paper_cells(row, i, metric) {
+            let name = if reserved { format!("{}, paper", row.name) } else { "  paper".to_owned() };
+            grid.add_row(once(name).chain(figures[columns.clone()].iter().cloned()));
+        }
+    }
+    for (c, column) in grid.column_iter_mut().enumerate() {
+        column.set_padding((0, if c == 0 { 3 } else { 2 }));
+    }
+    let text = grid.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let (head, body) = lines.split_first().expect("a grid has a head");
+    let rule = "─".repeat(lines.iter().map(|line| line.chars().count()).max().unwrap_or(0));
+    format!("{head}\n{rule}\n{}", body.join("\n"))
+}
+
+/// Mean and spread in as few characters as they are read with, and whether they beat the floor:
+/// `1.203±.012*`, `68.60±1.2`.
+fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
+    let value = &row.cells[column][i].value;
+    let Some(estimate) = value.estimate() else {
+        return word(value).unwrap_or_default().to_owned();
+    };
+    let metric = &section.metrics[i];
+    let spread = estimate.std.map(|s| match metric.is_fraction() {
+        true => format!("±{:.1}", metric.reported(s)),
+        false => format!("±{}", format!("{s:.3}").trim_start_matches('0')),
+    });
+    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
+    format!("{}{}{mark}", metric.format(estimate.mean), spread.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_wrap_at_words_and_are_set_in() {
+        assert_eq!(wrap("one two three", "- ", 9), "- one two\n  three\n");
+        assert_eq!(wrap("one two three", "", 9), "one two\nthree\n");
+        assert_eq!(wrap("/a/path/longer/than/that", "- ", 9), "- /a/path/longer/than/that\n");
+        assert_eq!(wrap("", "- ", 9), "- \n");
+    }
+}

@@ -1,0 +1,88 @@
+//! The words and cells that Markdown, LaTeX and the terminal share.
+
+use cumdf_train::metrics::Metric;
+
+use super::{
+    standing::beaten_lines,
+    table::{Kind, Row, Section, Value},
+};
+
+/// What bold print means.
+pub(super) const BOLD_NOTE: &str = "bold: the best mean of a column, and every row whose mean \
+     differs from it by no more than its own or the best row's standard deviation over seeds, \
+     whichever is larger";
+
+/// A metric with its unit or direction: `F1, %`, `MAE (lower is better)`.
+pub(super) fn caption(metric: &Metric) -> String {
+    let direction = if metric.lower_is_better() { "lower is better" } else { "higher is better" };
+    match metric.is_fraction() {
+        true => format!("{}, %", metric.label()),
+        false => format!("{} ({direction})", metric.label()),
+    }
+}
+
+/// The word in the place of a figure that was not measured.
+pub(super) fn word(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Measured(_) => None,
+        Value::NotAvailable(_) => Some("n/a"),
+        Value::NotYet => Some("not yet"),
+        Value::Failed(_) => Some("failed"),
+    }
+}
+
+/// The paper's figures of a row as printed, empty where there is none; `None` when there are none at
+/// all.
+pub(super) fn paper_cells(row: &Row, i: usize, metric: &Metric) -> Option<Vec<String>> {
+    let text = |figure: Option<f64>| figure.map_or_else(String::new, |v| metric.format(v));
+    Some(row.paper(i)?.into_iter().map(text).collect())
+}
+
+/// All notes of a section but those that only one format needs: the counts of beaten floors, what
+/// the marks mean, the section's own, and one for each reason why something was not measured.
+pub(super) fn notes(section: &Section) -> Vec<String> {
+    let mut notes = beaten_lines(section);
+    if !notes.is_empty() {
+        notes.push(
+            "*: its mean beats the best floor, that is the best of the rows marked (floor) in \
+             the same column"
+                .to_owned(),
+        );
+    }
+    notes.extend(repeated(section));
+    notes.extend(section.notes.iter().cloned());
+    for row in &section.rows {
+        for cell in row.cells.iter().flatten() {
+            let note = match &cell.value {
+                Value::NotAvailable(reason) => format!("n/a: {reason}"),
+                Value::Failed(reason) => format!("{} failed: {reason}", row.name),
+                Value::Measured(_) | Value::NotYet => continue,
+            };
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+    }
+    notes
+}
+
+/// Names of the models that are not built yet; `None` when all are.
+pub(super) fn not_built(section: &Section) -> Option<String> {
+    let names: Vec<_> = section.rows_of(Kind::Reserved).map(|row| row.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// Which columns repeat others.
+fn repeated(section: &Section) -> Option<String> {
+    let label = |key: &str| {
+        let column = section.columns.iter().find(|column| column.key == key);
+        column.map_or_else(|| key.to_owned(), |column| column.label.clone())
+    };
+    let pairs: Vec<_> = section
+        .columns
+        .iter()
+        .filter_map(|c| Some(format!("{} equals {}", c.label, label(c.same_as.as_deref()?))))
+        .collect();
+    (!pairs.is_empty())
+        .then(|| format!("columns with the same figures, counted once: {}", pairs.join(", ")))
+}
