@@ -6,7 +6,9 @@
 //! - [`MrmsConfig`] and [`View`]: what is hidden, in training and in evaluation;
 //! - [`synthetic`]: two seeded corpora whose truth is known;
 //! - [`inspect`]: the statistics of a file;
-//! - [`import`]: data sets in the layouts that people have, made into such files.
+//! - [`import`]: data sets in the layouts that people have, made into such files;
+//! - [`interrupt`] and [`files`]: how the programs of this project end, by themselves,
+//!   by an error or by Ctrl-C, and how they write files.
 //!
 //! ```no_run
 //! use cumdf_data::{Corpus, Dataset, EpochOrder, ModalitySet, MrmsConfig, View, synthetic};
@@ -31,9 +33,11 @@
 mod batch;
 mod dataset;
 mod device;
+pub mod files;
 mod hdf;
 pub mod import;
 pub mod inspect;
+pub mod interrupt;
 mod modality;
 mod mrms;
 mod native;
