@@ -7,7 +7,7 @@
 //! - [`synthetic`]: two seeded corpora whose truth is known;
 //! - [`inspect`]: the statistics of a file;
 //! - [`import`]: data sets in the layouts that people have, made into such files;
-//! - [`interrupt`] and [`files`]: how the programs of this project end, by themselves,
+//! - [`border`], [`interrupt`] and [`files`]: how the programs of this project end, by themselves,
 //!   by an error or by Ctrl-C, and how they write files.
 //!
 //! ```no_run
@@ -31,6 +31,7 @@
 //! ```
 
 mod batch;
+pub mod border;
 mod dataset;
 mod device;
 pub mod files;
