@@ -47,6 +47,14 @@ fn read_checked(path: &Path) -> Result<Dataset> {
     Ok(Dataset { sha256, generator, source, ..Dataset::new(name, task, splits)? })
 }
 
+/// The program that made the file at `path`, if it says so, whatever else may be wrong with it.
+pub(crate) fn generator(path: &Path) -> Result<Option<String>> {
+    let metadata = fs::metadata(path).context("it cannot be opened")?;
+    ensure!(metadata.is_file(), "it is not a file");
+    let file = hdf::open(path).context("it is no readable HDF5 file")?;
+    one_text(&Node::root(&file, metadata.len())?, "generator")
+}
+
 fn one_text(root: &Node, name: &str) -> Result<Option<String>> {
     match root.text_attribute(name)?.as_deref() {
         None => Ok(None),
