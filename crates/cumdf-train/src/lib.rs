@@ -9,6 +9,7 @@ pub mod device;
 pub mod doctor;
 pub mod evaluate;
 pub mod fit;
+pub mod interrupt;
 pub mod learner;
 pub mod metrics;
 pub mod optim;
