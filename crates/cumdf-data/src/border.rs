@@ -11,7 +11,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,7 +58,7 @@ pub fn guard(name: &str, run: impl FnOnce() -> Result<bool>) -> ExitCode {
     let panic = match ended {
         Ok(Err(error)) if is_broken_pipe(&error) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("error: {error:#}");
+            say(&format!("{error:#}"));
             return ExitCode::FAILURE;
         }
         // A thread that nobody waited for.
@@ -74,8 +74,12 @@ pub fn guard(name: &str, run: impl FnOnce() -> Result<bool>) -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", tell(name, &panic));
+    say(&tell(name, &panic));
     ExitCode::from(SOFTWARE)
+}
+
+fn say(error: &str) {
+    let _ = writeln!(io::stderr(), "error: {error}"); // nobody may be listening, that is no panic
 }
 
 /// Whether somebody read our output and has seen enough.
