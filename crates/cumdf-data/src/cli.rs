@@ -8,11 +8,8 @@ use clap::{Parser, Subcommand};
 use cumdf_data::import::{
     self, CsdOptions, Given, Incomplete, Keep, Options, PackOptions, SharedIds, Target,
 };
-use cumdf_data::{Modality, ModalitySet, inspect, synthetic};
+use cumdf_data::{Modality, ModalitySet, inspect, interrupt, synthetic};
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::emulate_default_handler;
 
 /// Imports data sets into the native layout, looks into them, and writes the synthetic ones.
 #[derive(Debug, Parser)]
@@ -29,7 +26,8 @@ Examples:
   cumdf-data synthetic                                data/synthetic.h5, data/synthetic-emotion.h5
 
 docs/import.md says what to download for each data set, docs/data.md what a native file holds. A
-file that breaks a rule is refused with the reason: exit code 1."
+file that breaks a rule is refused with the reason: exit code 1. Exit code 70 is a bug of ours, 130
+an interruption by Ctrl-C."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -190,9 +188,14 @@ impl ImportArgs {
         let path = &self.out;
         ensure!(!path.is_dir(), "{} is a folder; name the file to write", path.display());
         ensure!(self.force || !path.exists(), "{} exists; --force replaces it", path.display());
-        discard_on_interrupt(path.clone())?;
         let bar = bar("importing");
+        let shown = bar.clone();
+        interrupt::watch(move || {
+            shown.finish_and_clear();
+            eprintln!("interrupted; nothing was written");
+        })?;
         let summary = import::import(&self.source, &self.options(), path, &bar);
+        interrupt::watch(|| {})?;
         bar.finish_and_clear();
         let summary = summary?;
         if self.json {
@@ -241,18 +244,6 @@ fn bar(what: &'static str) -> ProgressBar {
     let style = "{msg} {wide_bar} {percent:>3} %  {elapsed} of about {duration}";
     let style = ProgressStyle::with_template(style).expect("the template is well-formed");
     ProgressBar::new(0).with_style(style).with_message(what)
-}
-
-/// Lets Ctrl-C end the process, but not leave an unfinished file behind.
-fn discard_on_interrupt(out: PathBuf) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            import::discard(&out);
-            let _ = emulate_default_handler(signal); // ends the process
-        }
-    });
-    Ok(())
 }
 
 fn parse_modality(text: &str) -> Result<Modality> {

@@ -6,7 +6,9 @@
 //! - [`MrmsConfig`] and [`View`]: what is hidden, in training and in evaluation;
 //! - [`synthetic`]: two seeded corpora whose truth is known;
 //! - [`inspect`]: the statistics of a file;
-//! - [`import`]: data sets in the layouts that people have, made into such files.
+//! - [`import`]: data sets in the layouts that people have, made into such files;
+//! - [`border`], [`interrupt`] and [`files`]: how the programs of this project end, by themselves,
+//!   by an error or by Ctrl-C, and how they write files.
 //!
 //! ```no_run
 //! use cumdf_data::{Corpus, Dataset, EpochOrder, ModalitySet, MrmsConfig, View, synthetic};
@@ -15,7 +17,7 @@
 //! let file = synthetic::ensure(synthetic::Kind::Sentiment, "data")?;
 //! let corpus = Corpus::prepare(&Dataset::open(&file)?, 5.0, false, tch::Device::Cpu)?;
 //! let masks = MrmsConfig { drop_ratios: vec![0.0, 0.2, 0.4], inter: 0.5 };
-//! let order = EpochOrder { seed: 1, epoch: 0, batch_size: 32, bucket: 8 };
+//! let order = EpochOrder { seed: 1, epoch: 1, batch_size: 32, bucket: 8 };
 //! for batch in corpus.train.epoch(&masks, order) {
 //!     let (inputs, targets) = (batch.incomplete(), batch.targets());
 //!     // a model reads `inputs`, its loss reads `targets`
@@ -29,11 +31,14 @@
 //! ```
 
 mod batch;
+pub mod border;
 mod dataset;
 mod device;
+pub mod files;
 mod hdf;
 pub mod import;
 pub mod inspect;
+pub mod interrupt;
 mod modality;
 mod mrms;
 mod native;

@@ -145,22 +145,30 @@ impl TryFrom<String> for ModalitySet {
 impl FromStr for ModalitySet {
     type Err = anyhow::Error;
 
-    /// Reads `la`, `{l,a}` or `l,a`; letters in any order.
+    /// Reads a [`ModalitySet::key`]: l, a, v, la, lv, av or lav, and nothing else. A looser reader
+    /// takes `all` for {l,a} and `val` for a split.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut set = Self::EMPTY;
-        for letter in text.chars().filter(|c| !"{}, ".contains(*c)) {
-            match Modality::ALL.into_iter().find(|m| m.letter() == letter) {
-                Some(modality) => set.0 |= 1 << modality.index(),
-                None => bail!(
-                    "`{text}` is not a set of modalities: write letters of l, a, v, such as la"
-                ),
-            }
+        if let Some(set) = Self::CONDITIONS.into_iter().find(|set| set.key() == text) {
+            return Ok(set);
         }
-        if set.is_empty() {
-            bail!("`{text}` names no modality: write letters of l, a, v, such as la");
-        }
-        Ok(set)
+        let hint = match meant(text) {
+            Some(set) => format!("; for {set}, write {}", set.key()),
+            None => String::new(),
+        };
+        bail!("`{text}` is not a set of modalities: use l, a, v, la, lv, av or lav{hint}")
     }
+}
+
+/// The set that somebody who wrote `text` most likely meant.
+fn meant(text: &str) -> Option<ModalitySet> {
+    let text = text.to_lowercase();
+    if text == "all" {
+        return Some(ModalitySet::ALL);
+    }
+    let letters: Vec<char> = text.chars().filter(|c| !"{}[](),+ ".contains(*c)).collect();
+    let modality = |letter: &char| Modality::ALL.into_iter().find(|m| m.letter() == *letter);
+    let members: Vec<Modality> = letters.iter().map(modality).collect::<Option<_>>()?;
+    (!members.is_empty()).then(|| ModalitySet::of(members))
 }
 
 /// One of the three parts of a data set.
@@ -220,15 +228,37 @@ mod tests {
         let keys: Vec<_> = ModalitySet::CONDITIONS.iter().map(|c| c.key()).collect();
         assert_eq!(keys, ["l", "a", "v", "la", "lv", "av", "lav"]);
         for condition in ModalitySet::CONDITIONS {
-            assert_eq!(condition.to_string().parse::<ModalitySet>().unwrap(), condition);
             assert_eq!(condition.key().parse::<ModalitySet>().unwrap(), condition);
         }
-        assert_eq!("va".parse::<ModalitySet>().unwrap().to_string(), "{a,v}");
+        let printed: Vec<_> = ModalitySet::CONDITIONS.iter().map(ToString::to_string).collect();
+        assert_eq!(printed, ["{l}", "{a}", "{v}", "{l,a}", "{l,v}", "{a,v}", "{l,a,v}"]);
         let json = serde_json::to_string(&[ModalitySet::ALL, ModalitySet::EMPTY]).unwrap();
         assert_eq!(json, r#"["lav",""]"#);
         let sets: Vec<ModalitySet> = serde_json::from_str(&json).unwrap();
         assert_eq!(sets, [ModalitySet::ALL, ModalitySet::EMPTY]);
-        assert!("lx".parse::<ModalitySet>().is_err());
-        assert!("".parse::<ModalitySet>().is_err());
+    }
+
+    #[test]
+    fn only_the_seven_keys_are_read_and_a_slip_is_told_the_right_one() {
+        let said = |text: &str| text.parse::<ModalitySet>().unwrap_err().to_string();
+        for (slip, key) in [
+            ("all", "lav"),
+            ("ALL", "lav"),
+            ("val", "lav"),
+            ("ll", "l"),
+            ("va", "av"),
+            ("LA", "la"),
+            ("{l,a}", "la"),
+            ("l, v", "lv"),
+        ] {
+            let message = said(slip);
+            assert!(message.contains("use l, a, v, la, lv, av or lav"), "{message}");
+            assert!(message.ends_with(&format!(", write {key}")), "{message}");
+        }
+        for noise in ["", "lx", "valid", "{}", "language", "none"] {
+            let message = said(noise);
+            assert!(message.ends_with("use l, a, v, la, lv, av or lav"), "{message}");
+        }
+        assert!(serde_json::from_str::<ModalitySet>("\"all\"").is_err());
     }
 }

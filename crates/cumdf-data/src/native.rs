@@ -5,8 +5,8 @@ use std::{fs, io::Read, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
-use tempfile::NamedTempFile;
 
+use crate::files::{self, Unfinished};
 use crate::hdf::{self, Node, Numbers};
 use crate::task::MOST_CLASSES;
 use crate::{Dataset, Labels, Modality, ModalitySet, Samples, Split, Task, Truth};
@@ -57,6 +57,14 @@ pub fn task_of(path: &Path) -> Result<Task> {
         read_task(&Node::root(&file, metadata.len())?)
     };
     read().with_context(|| path.display().to_string())
+}
+
+/// The program that made the file at `path`, if it says so, whatever else may be wrong with it.
+pub(crate) fn generator(path: &Path) -> Result<Option<String>> {
+    let metadata = fs::metadata(path).context("it cannot be opened")?;
+    ensure!(metadata.is_file(), "it is not a file");
+    let file = hdf::open(path).context("it is no readable HDF5 file")?;
+    one_text(&Node::root(&file, metadata.len())?, "generator")
 }
 
 fn one_text(root: &Node, name: &str) -> Result<Option<String>> {
@@ -191,8 +199,8 @@ pub(crate) fn write(data: &Dataset, path: &Path) -> Result<()> {
 }
 
 fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
-    let part = part_file(path)?;
-    let file = hdf::create(part.path())?;
+    let unfinished = begin(path)?;
+    let file = hdf::create(unfinished.path())?;
     put_task(&file, &data.name, &data.task)?;
     if let Some(generator) = &data.generator {
         hdf::put_text_attribute(&file, "generator", generator)?;
@@ -208,46 +216,16 @@ fn write_checked(data: &Dataset, path: &Path) -> Result<()> {
         write_split(&group, data.split(split)).with_context(|| format!("/{split}"))?;
     }
     file.close()?;
-    part.as_file().sync_all()?;
-    part.persist(path)?;
-    Ok(())
+    Ok(unfinished.finish(path)?)
 }
 
-/// A temporary file beside `path`, whose folder is made if need be; it is gone when dropped.
-pub(crate) fn part_file(path: &Path) -> Result<NamedTempFile> {
-    let folder = folder_of(path);
+/// Begins the file that will stand at `path`. Its folder is made if need be, and rid of what killed
+/// processes left in it.
+pub(crate) fn begin(path: &Path) -> Result<Unfinished> {
+    let folder = files::folder_of(path);
     fs::create_dir_all(folder)?;
-    let (prefix, mut builder) = (part_prefix(), tempfile::Builder::new());
-    builder.prefix(&prefix).suffix(".h5.part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666)); // as any new file, minus the umask
-    }
-    Ok(builder.tempfile_in(folder)?)
-}
-
-/// Removes the temporary files beside `path` that this process has not finished, for when it is
-/// told to stop.
-pub(crate) fn discard_parts(path: &Path) {
-    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&part_prefix()) {
-            // It may be finished or removed at this very moment.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// How the temporary files of this process begin.
-fn part_prefix() -> String {
-    format!(".cumdf-{}-", std::process::id())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
+    files::sweep(folder);
+    Ok(Unfinished::beside(path)?)
 }
 
 /// The root attributes that every data set has.

@@ -13,7 +13,7 @@ use crate::mrms::below;
 pub struct EpochOrder {
     /// Seed of the run; of the epoch's masks too.
     pub seed: u64,
-    /// Epoch, from 0.
+    /// Which epoch. Training counts from 1; 0 is a value like any other.
     pub epoch: u64,
     /// Samples in a batch, at least 1.
     pub batch_size: i64,

@@ -1,6 +1,6 @@
 //! Standardisation: mean and spread of every feature, from the training split and nothing else.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -8,6 +8,8 @@ use crate::{Modality, ModalitySet, Samples};
 
 /// A feature with a smaller standard deviation is constant and divided by 1.
 const LEAST_STD: f64 = 1e-6;
+/// The smallest clip that cuts: below it nearly every value would be cut to the same two.
+const LEAST_CLIP: f64 = 0.1;
 /// Values copied out of a tensor at a time.
 const CHUNK: i64 = 1 << 22;
 
@@ -19,7 +21,7 @@ pub struct FeatureStats {
     pub mean: [Vec<f32>; 3],
     /// Standard deviation of each feature, `[d_m]` per modality; 1 where it is below 1e-6.
     pub std: [Vec<f32>; 3],
-    /// Standardised values are cut to `-clip..=clip`; 0 cuts nothing.
+    /// Standardised values are cut to `-clip..=clip`, at least 0.1; 0 cuts nothing.
     pub clip: f64,
     /// Modalities present in some training sample. The others are hidden from every model:
     /// weights that were never trained would read them.
@@ -31,9 +33,9 @@ impl FeatureStats {
     /// a sample. Values that are not finite are left out. Sums are kept in f64, in file order.
     ///
     /// # Errors
-    /// When `clip` is negative or not finite.
+    /// When `clip` is neither 0 nor a finite number of at least 0.1.
     pub fn fit(train: &Samples, clip: f64) -> Result<Self> {
-        ensure!(clip.is_finite() && clip >= 0.0, "clip is {clip}, expected 0 (off) or more");
+        check_clip(clip)?;
         let [language, audio, vision] = Modality::ALL.map(|m| fit_one(train, m));
         let ((l_mean, l_std), (a_mean, a_std), (v_mean, v_std)) = (language?, audio?, vision?);
         Ok(Self {
@@ -44,31 +46,43 @@ impl FeatureStats {
         })
     }
 
-    /// Refuses statistics that [`FeatureStats::fit`] cannot have made, as a damaged file holds.
-    ///
-    /// # Errors
-    /// When sizes are not `dims`, or a value is not finite or a deviation not positive.
-    pub fn check(&self, dims: [i64; 3]) -> Result<()> {
-        for (m, dim) in Modality::ALL.into_iter().zip(dims) {
-            let (mean, std) = (&self.mean[m.index()], &self.std[m.index()]);
-            ensure!(
-                mean.len() as i64 == dim && std.len() as i64 == dim,
-                "statistics of {m} are of {} means and {} deviations for {dim} features",
-                mean.len(),
-                std.len()
-            );
-            ensure!(
-                mean.iter().all(|x| x.is_finite()) && std.iter().all(|x| x.is_finite() && *x > 0.0),
-                "statistics of {m} are not finite, or a deviation is not positive"
-            );
-        }
-        ensure!(self.clip.is_finite() && self.clip >= 0.0, "clip is {}", self.clip);
-        Ok(())
-    }
-
     /// Features per step `d_m`.
     pub fn dims(&self) -> [i64; 3] {
         self.mean.each_ref().map(|mean| mean.len() as i64)
+    }
+
+    /// Checks statistics that were not measured here but read, say from a checkpoint, against the
+    /// `dims` features per step that they are to be of.
+    ///
+    /// # Errors
+    /// When a list has another length than `dims` says, a mean is not finite, a deviation is not
+    /// finite and positive, the clip is none that [`FeatureStats::fit`] allows, or no modality was
+    /// trained on; the message names modality and feature.
+    pub fn check(&self, dims: [i64; 3]) -> Result<()> {
+        check_clip(self.clip)?;
+        ensure!(!self.trained.is_empty(), "the statistics name no modality that was trained on");
+        for modality in Modality::ALL {
+            let m = modality.index();
+            let (mean, std, dim) = (&self.mean[m], &self.std[m], dims[m]);
+            ensure!(dim >= 1, "{modality} has {dim} features per step, expected 1 or more");
+            for (what, values) in [("means", mean), ("deviations", std)] {
+                ensure!(
+                    i64::try_from(values.len()).is_ok_and(|len| len == dim),
+                    "the statistics hold {} {what} of {modality}, expected {dim}, one per feature",
+                    values.len()
+                );
+            }
+            if let Some(d) = mean.iter().position(|value| !value.is_finite()) {
+                bail!("the mean of {modality}, feature {d}, is {}, expected a number", mean[d]);
+            }
+            if let Some(d) = std.iter().position(|value| !value.is_finite() || *value <= 0.0) {
+                bail!(
+                    "the deviation of {modality}, feature {d}, is {}, expected a number above 0",
+                    std[d]
+                );
+            }
+        }
+        Ok(())
     }
 
     /// `(x - mean) / std` of `[.., d_m]` features, cut to the clip; NaN becomes 0, the mean.
@@ -82,6 +96,15 @@ impl FeatureStats {
         }
         z
     }
+}
+
+fn check_clip(clip: f64) -> Result<()> {
+    ensure!(
+        clip == 0.0 || (clip.is_finite() && clip >= LEAST_CLIP),
+        "data.clip is {clip:?}, expected 0 (off) or at least {LEAST_CLIP}: it cuts features, in \
+         standard deviations"
+    );
+    Ok(())
 }
 
 /// Mean and standard deviation of one modality's features.
@@ -184,6 +207,47 @@ mod tests {
         let stats = FeatureStats::fit(&toy(), 5.0).unwrap();
         let json = serde_json::to_string(&stats).unwrap();
         assert_eq!(serde_json::from_str::<FeatureStats>(&json).unwrap(), stats);
-        assert!(FeatureStats::fit(&toy(), f64::NAN).is_err());
+    }
+
+    #[test]
+    fn a_clip_that_would_cut_everything_is_refused() {
+        for clip in [1e-300, 0.099, -1.0, f64::NAN, f64::INFINITY] {
+            let said = FeatureStats::fit(&toy(), clip).unwrap_err().to_string();
+            assert!(said.contains("expected 0 (off) or at least 0.1"), "{said}");
+            assert!(said.starts_with(&format!("data.clip is {clip:?}")), "{said}");
+        }
+        for clip in [0.0, 0.1, 5.0] {
+            assert!(FeatureStats::fit(&toy(), clip).is_ok(), "{clip}");
+        }
+    }
+
+    #[test]
+    fn statistics_that_cannot_be_of_this_data_are_refused_by_modality_and_feature() {
+        let good = FeatureStats::fit(&toy(), 5.0).unwrap();
+        let dims = [2, 1, 1];
+        good.check(dims).unwrap();
+        let with = |change: fn(&mut FeatureStats)| {
+            let mut stats = good.clone();
+            change(&mut stats);
+            stats.check(dims).unwrap_err().to_string()
+        };
+        for (said, expected) in [
+            (with(|s| s.std[0].truncate(1)), "1 deviations of language, expected 2"),
+            (with(|s| s.mean[1].push(0.0)), "2 means of audio, expected 1"),
+            (with(|s| s.mean[0][1] = f32::INFINITY), "mean of language, feature 1, is inf"),
+            (with(|s| s.std[0][1] = 0.0), "deviation of language, feature 1, is 0"),
+            (with(|s| s.std[2][0] = -1.0), "deviation of vision, feature 0, is -1"),
+            (with(|s| s.std[1][0] = f32::NAN), "deviation of audio, feature 0, is NaN"),
+            (with(|s| s.clip = -0.5), "data.clip is -0.5"),
+            (with(|s| s.trained = ModalitySet::EMPTY), "no modality that was trained on"),
+        ] {
+            assert!(said.contains(expected), "{said:?} does not say {expected:?}");
+        }
+        for dims in [[2, -1, 1], [2, 0, 1]] {
+            let said = good.check(dims).unwrap_err().to_string();
+            assert!(said.contains("audio has") && said.contains("expected 1 or more"), "{said}");
+        }
+        let said = good.check([2, 1, i64::MAX]).unwrap_err().to_string();
+        assert!(said.contains("1 means of vision, expected 9223372036854775807"), "{said}");
     }
 }

@@ -13,18 +13,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 use tch::{Kind as Dtype, Tensor};
 
 use crate::mrms::{below, unit};
-use crate::native::hex;
+use crate::native::{self, hex};
 use crate::{Dataset, Labels, Modality, ModalitySet, Samples, Split, Task, Truth};
 
-/// Written into the files; a change of the generator is a change of this.
-const GENERATOR: &str = "cumdf-data synthetic 1";
+/// Written into the files, with [`VERSION`] behind it: the mark of a corpus that was made here.
+const MARK: &str = "cumdf-data synthetic ";
+/// Version of the generator; a change of what it makes is a change of this.
+const VERSION: u32 = 1;
 
 const STEPS: usize = 20;
 const SHORTEST: usize = 4;
@@ -88,26 +90,48 @@ impl Kind {
     }
 }
 
-/// Writes the corpus into `dir` unless it lies there already, and says where it is. A file of
-/// another version, or a damaged one, is replaced.
+/// What is written into the files of this version.
+fn mark() -> String {
+    format!("{MARK}{VERSION}")
+}
+
+/// Writes the corpus into `dir` unless it lies there already, and says where it is. A corpus of an
+/// older version is replaced, and a log line says so. Nothing else that bears the name is: it may
+/// be somebody's data.
 ///
 /// # Errors
-/// When the file is a data set of somebody else's, or the folder cannot be written.
+/// When the name is taken by a file that is no such corpus, is damaged, was changed, or is of a
+/// newer version; or when the folder cannot be written.
 pub fn ensure(kind: Kind, dir: impl AsRef<Path>) -> Result<PathBuf> {
     let path = dir.as_ref().join(kind.file_name());
-    if path.exists() {
-        match Dataset::open(&path) {
-            Ok(found) if found.generator.is_none() => bail!(
-                "{}: holds a data set that is not synthetic; move it away, the name is taken",
-                path.display()
+    // A link that leads nowhere is somebody's too.
+    if path.symlink_metadata().is_ok() {
+        let shown = path.display();
+        let version = native::generator(&path).with_context(|| {
+            format!("{shown} is not replaced, it may be yours: move it away, the name is taken")
+        })?;
+        match version.as_deref().and_then(|mark| mark.strip_prefix(MARK)?.parse::<u32>().ok()) {
+            None => bail!(
+                "{shown} holds a data set that is not synthetic; move it away, the name is taken"
             ),
-            Ok(found) if content_sha256(&found)? == kind.content() => return Ok(path),
-            Ok(found) => {
-                let version = found.generator.unwrap_or_default();
-                tracing::info!(path = %path.display(), version, "rewriting a corpus that differs");
+            Some(version) if version > VERSION => bail!(
+                "{shown} was written by a newer version ({version}, this program writes \
+                 {VERSION}); move it away, or use the program that wrote it"
+            ),
+            Some(VERSION) => {
+                let found = Dataset::open(&path).with_context(|| {
+                    format!("the synthetic corpus is damaged; move {shown} away, it is made anew")
+                })?;
+                if content_sha256(&found)? != kind.content() {
+                    bail!(
+                        "{shown} holds other values than the synthetic corpus that it says it is; \
+                         move it away, then the corpus is made anew"
+                    );
+                }
+                return Ok(path);
             }
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "rewriting a corpus that is damaged");
+            Some(version) => {
+                tracing::info!("{shown} is of version {version}: writing version {VERSION} over it")
             }
         }
     }
@@ -140,7 +164,7 @@ pub fn generate(kind: Kind) -> Result<Dataset> {
         }
     };
     let splits = [split(Split::Train), split(Split::Valid), split(Split::Test)];
-    Ok(Dataset { generator: Some(GENERATOR.to_owned()), ..Dataset::new(name, task, splits)? })
+    Ok(Dataset { generator: Some(mark()), ..Dataset::new(name, task, splits)? })
 }
 
 /// SHA-256 over everything a data set holds, however the file stores it.
@@ -213,7 +237,7 @@ struct Generator {
 
 impl Generator {
     fn new(kind: Kind) -> Self {
-        let seed: [u8; 32] = Sha256::digest(format!("{GENERATOR} {kind:?}")).into();
+        let seed: [u8; 32] = Sha256::digest(format!("{} {kind:?}", mark())).into();
         let mut rng = ChaCha8Rng::from_seed(seed);
         let n = if kind == Kind::Sentiment { 1 } else { EMOTIONS.len() };
         let directions = DIMS.map(|dim| (0..n).map(|_| direction(&mut rng, dim)).collect());

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use hdf5::{Dataset as Array, File, Group};
 use ndarray::{ArrayView3, s};
-use tempfile::NamedTempFile;
 
+use crate::files::Unfinished;
 use crate::import::Ledger;
 use crate::{Labels, Modality, ModalitySet, Split, Task, hdf, native};
 
@@ -60,7 +60,7 @@ pub struct SplitCounts {
 #[derive(Debug)]
 pub(crate) struct Writer {
     path: PathBuf,
-    part: NamedTempFile,
+    unfinished: Unfinished,
     file: File,
     shape: Shape,
     splits: [SplitWriter; 3],
@@ -80,11 +80,12 @@ impl Writer {
                     shape.dims[modality.index()]
                 );
             }
-            let part = native::part_file(path)?;
-            let file = hdf::create(part.path())?;
+            let unfinished = native::begin(path)?;
+            let file = hdf::create(unfinished.path())?;
             let make = |split: Split| SplitWriter::create(&file.create_group(split.name())?, shape);
             let splits = [make(Split::Train)?, make(Split::Valid)?, make(Split::Test)?];
-            Ok(Self { path: path.to_owned(), part, file, shape, splits, owner: HashMap::new() })
+            let owner = HashMap::new();
+            Ok(Self { path: path.to_owned(), unfinished, file, shape, splits, owner })
         };
         start().with_context(|| format!("{}: cannot be written", path.display()))
     }
@@ -169,8 +170,7 @@ impl Writer {
             }
             let counts = self.splits.map(|part| part.counts); // closes its arrays
             self.file.close()?;
-            self.part.as_file().sync_all()?;
-            self.part.persist(&self.path)?;
+            self.unfinished.finish(&self.path)?;
             Ok(counts)
         };
         end().with_context(|| format!("{}: cannot be written", self.path.display()))
@@ -393,17 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unfinished_can_be_taken_away() {
+    fn what_a_killed_import_left_is_swept_away_by_the_next() {
         let folder = tempfile::TempDir::new().unwrap();
-        let (path, others) =
-            (folder.path().join("new.h5"), folder.path().join(".cumdf-0-x.h5.part"));
-        std::fs::write(&others, "of another process").unwrap();
-        let writer = with_all_splits(&path);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-        native::discard_parts(&path);
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!((left.len(), others.exists()), (1, true));
-        assert!(writer.finish("toy", &TASK).is_err());
+        let (path, left) = (folder.path().join("new.h5"), folder.path().join(".writing-killed"));
+        std::fs::write(&left, "half a data set").unwrap();
+        let first = with_all_splits(&path);
+        let second = with_all_splits(&folder.path().join("other.h5"));
+        assert!(!left.exists(), "it is still there");
+        first.finish("toy", &TASK).unwrap();
+        second.finish("toy", &TASK).unwrap();
     }
 
     #[test]

@@ -12,12 +12,12 @@ use cumdf_model::{
     Problem,
     checkpoint::{self, CheckpointKind, Header},
 };
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     epoch_log::{LossLog, log_events},
+    interrupt,
     learner::{Learner, groups},
     optim::Optimizer,
     rate::learning_rate,
@@ -125,8 +125,10 @@ pub fn fit(
         tracing::info!("{} goes on after epoch {}", stage.name, progress.epoch);
         events.purge_from(progress.epoch as usize + 1)?;
     }
-    let bar = telemetry::bar(u64::from(stage.epochs) * n_batches as u64, stage.name);
+    let n_steps = u64::from(stage.epochs) * n_batches as u64;
+    let bar = telemetry::progress(n_steps, stage.name, "batches");
     bar.set_position(u64::from(progress.epoch) * n_batches as u64);
+    let interrupted = interrupt::watch(go_on(&progress))?;
     while !progress.finished {
         let (epoch, started) = (progress.epoch + 1, Instant::now());
         let kept = kept(&progress, run);
@@ -161,11 +163,12 @@ pub fn fit(
         log_events(&mut events, &losses, &valid.to_json(), score, epoch as usize)?;
         resume::save(&optimizer, learner, plan, &progress, run)?;
         let shown = shown(&losses, &valid.headline(data.task()));
-        bar.set_message(format!("epoch {epoch}/{} {shown}", stage.epochs));
+        bar.message(format!("epoch {epoch}/{}, {shown}", stage.epochs));
+        interrupted.say(go_on(&progress));
         let note = if is_best { ", best so far" } else { "" };
         tracing::debug!("{} epoch {epoch}: {shown}{note}", stage.name);
     }
-    bar.finish_and_clear();
+    bar.finish();
     tracing::info!(
         "{}: epoch {} of {} chosen, validation score {:.4} (lower is better)",
         stage.name,
@@ -183,7 +186,7 @@ fn train_epoch(
     data: &TrainingData,
     optimizer: &mut Optimizer,
     progress: &Progress,
-    bar: &ProgressBar,
+    bar: &telemetry::Progress,
 ) -> Result<LossLog> {
     let (stage, set) = (plan.stage, &data.corpus.train);
     let train = &stage.train;
@@ -225,6 +228,14 @@ fn kept(progress: &Progress, run: &RunDir) -> String {
             run.best().display()
         ),
     }
+}
+
+/// What Ctrl-C says.
+fn go_on(progress: &Progress) -> String {
+    format!(
+        "interrupted; the same command (with --resume where --out is given) goes on after epoch {}",
+        progress.epoch
+    )
 }
 
 /// The task's loss and the validation figure that readers know, in a few words.

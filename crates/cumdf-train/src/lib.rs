@@ -12,6 +12,7 @@ pub mod doctor;
 mod epoch_log;
 pub mod evaluate;
 pub mod fit;
+pub mod interrupt;
 pub mod learner;
 pub mod learners;
 pub mod memory;

@@ -3,26 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use cumdf_data::border;
+use cumdf_train::{device, telemetry};
 
 mod cli;
 
 fn main() -> ExitCode {
     // libtorch must find its CUDA half before anything asks it about CUDA.
-    cumdf_train::device::load_cuda();
+    device::load_cuda();
     let args = cli::Args::try_parse().unwrap_or_else(|err| {
         let _ = err.print();
         if let Some(hint) = cli::hint(&err) {
             eprintln!("\n  tip: {hint}");
         }
-        std::process::exit(err.exit_code())
+        std::process::exit(err.exit_code()) // 2 for a usage error
     });
-    cumdf_train::telemetry::init(args.verbose);
-    match cli::run(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(err) => {
-            eprintln!("error: {err:#}");
-            ExitCode::FAILURE
-        }
-    }
+    telemetry::init(args.verbose);
+    border::guard("cumdf-train", || cli::run(args))
 }

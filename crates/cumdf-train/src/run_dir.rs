@@ -15,6 +15,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cumdf_data::files;
+pub use cumdf_data::files::write_atomic;
 use serde_json::{Value, json};
 
 const CARD: &str = "run.json";
@@ -70,6 +72,7 @@ impl RunDir {
         let made = || format!("cannot make the run folder {}", path.display());
         fs::create_dir_all(path).with_context(made)?;
         let mut lock = lock(path)?;
+        files::sweep(path);
         let shown = path.display();
         let here = Self::card_in(path);
         let same = here.as_ref().is_some_and(|here| here["identity"] == *card.identity);
@@ -300,28 +303,6 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces `path` by `bytes` in one step: a reader or a crash sees the old file or the new one,
-/// whole. The new file is on the disk when this returns.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let write = || -> io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-        let mut file = builder.prefix(".writing-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|err| err.error)?;
-        #[cfg(unix)]
-        File::open(folder)?.sync_all()?; // the new name, too
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     let mut file = OpenOptions::new()
@@ -542,21 +523,5 @@ mod tests {
         fs::write(&path, "{\"epoch\": 1}\n{\"epo\n{\"epoch\": 3}\n").unwrap();
         let message = read_metrics(&path).unwrap_err().to_string();
         assert!(message.contains("line 2"), "{message}");
-    }
-
-    #[test]
-    fn an_atomic_write_replaces_and_leaves_nothing_beside_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.txt");
-        write_atomic(&path, b"old").unwrap();
-        write_atomic(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        // Others may read it, as the umask says; a plain temporary file would be ours alone.
-        fs::write(dir.path().join("plain"), "").unwrap();
-        let plain = dir.path().join("plain").metadata().unwrap().permissions();
-        assert_eq!(path.metadata().unwrap().permissions(), plain);
-        let message = write_atomic(&dir.path().join("no/a.txt"), b"").unwrap_err().to_string();
-        assert!(message.contains("no/a.txt"), "{message}");
     }
 }

@@ -22,17 +22,12 @@ use hdf5::plist::dataset_create::Layout;
 use hdf5::types::TypeDescriptor;
 use hdf5::{Dataset, Datatype, Group, H5Type};
 
-use super::MOST_PACKED;
+use super::limits::{
+    FREE_BYTES_OF_A_VIDEO, LARGEST_TEXT_HEAP, LONGEST_METADATA, MOST_COLUMNS, MOST_PACKED,
+};
 
-/// Never-written arrays (all zeros) take no space in a file, up to this many bytes a video.
-const FREE_BYTES: u64 = 1 << 28;
-/// Features of one row; the largest known sets have some thousands.
-const MOST_COLUMNS: usize = 1 << 15;
 /// Bytes of an array in one piece that are read at a time.
 const BAND_BYTES: usize = 1 << 16;
-/// Bytes of the longest text of metadata, and of the largest heap, that is read.
-const LONGEST_TEXT: usize = 1 << 20;
-const LARGEST_HEAP: u64 = 1 << 24;
 /// Bytes of a variable-length string's place in an array: its length, heap and index there.
 const REFERENCE: usize = 16;
 
@@ -325,7 +320,7 @@ impl Table {
             [] if item.is_text() => [1, 1],
             _ => bail!("has shape {axes:?}, expected two axes"),
         };
-        let most = source.len.saturating_mul(MOST_PACKED).saturating_add(FREE_BYTES);
+        let most = source.len.saturating_mul(MOST_PACKED).saturating_add(FREE_BYTES_OF_A_VIDEO);
         let bytes =
             (rows as u64).checked_mul(cols as u64).and_then(|n| n.checked_mul(item.bytes() as u64));
         ensure!(
@@ -480,7 +475,7 @@ fn pieces(data: &Dataset, axes: [usize; 2], item: Item, source: &Source) -> Resu
     let [rows, cols] = axes;
     let width = item.bytes();
     let elsewhere = source.user_block > 0 || data.filename() != source.name;
-    if item == Item::Other || elsewhere || width == 0 || width > LONGEST_TEXT {
+    if item == Item::Other || elsewhere || width == 0 || width > LONGEST_METADATA {
         return Ok(None);
     }
     let create = data.dcpl().context("has no readable description")?;
@@ -577,14 +572,14 @@ impl Source {
             self.read(at, 16, &mut heap.1)?;
             let size = number(&heap.1[8..16]);
             ensure!(
-                heap.1.starts_with(b"GCOL\x01") && (16..=LARGEST_HEAP).contains(&size),
+                heap.1.starts_with(b"GCOL\x01") && (16..=LARGEST_TEXT_HEAP).contains(&size),
                 "no heap of strings at {address}: the file is damaged"
             );
             self.read(at, size, &mut heap.1)?;
             heap.0 = address;
         }
         let text = object(&heap.1, index).and_then(|text| text.get(..len));
-        text.filter(|text| text.len() <= LONGEST_TEXT)
+        text.filter(|text| text.len() <= LONGEST_METADATA)
             .with_context(|| format!("no string {index} in the heap at {address}: it is damaged"))
     }
 }

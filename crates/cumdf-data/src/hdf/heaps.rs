@@ -12,11 +12,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::chunks::{Source, number};
+use super::limits::LARGEST_NAME_HEAP;
 
 /// Groups inside groups: root, sequence, `data`, a video.
 const DEPTH: usize = 3;
-/// Bytes of the largest heap of names that is looked at.
-const LARGEST_HEAP: u64 = 1 << 28;
 /// An address that leads nowhere; also the end of a list of free places is 1.
 const NOWHERE: u64 = u64::MAX;
 const LAST_FREE: u64 = 1;
@@ -94,7 +93,7 @@ impl Walk<'_> {
     fn heap(&self, heap: u64) -> Result<()> {
         let Some(head) = self.bytes(heap, 32) else { return Ok(()) };
         let size = number(&head[8..16]);
-        if !head.starts_with(b"HEAP") || size > LARGEST_HEAP {
+        if !head.starts_with(b"HEAP") || size > LARGEST_NAME_HEAP {
             return Ok(());
         }
         let Some(data) = self.bytes(number(&head[24..32]), size) else { return Ok(()) };

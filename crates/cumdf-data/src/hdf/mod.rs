@@ -3,6 +3,7 @@
 
 pub(crate) mod chunks;
 pub(crate) mod heaps;
+mod limits;
 
 use std::ops::Range;
 use std::path::Path;
@@ -13,16 +14,9 @@ use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenU
 use hdf5::{Container, File, FileBuilder, Group, H5Type, Location};
 use ndarray::{ArrayView, IxDyn, aview0, s};
 
-/// Deflate packs at most 1032 to 1; what claims to hold more was not written by anybody.
-pub(crate) const MOST_PACKED: u64 = 1100;
-/// Never-written data sets (all zeros) take no space in a file, up to this many bytes.
-const FREE_BYTES: u64 = 1 << 30;
+pub(crate) use limits::{LONGEST_TEXT, MOST_PACKED};
 
-/// Members looked at for a list of data sets: links may lead round in circles.
-const MEMBERS_SEEN: usize = 1000;
-
-/// Bytes of the longest string that is read or written.
-pub(crate) const LONGEST_TEXT: usize = 1024;
+use limits::{FREE_BYTES, MEMBERS_SEEN};
 
 /// A group of a file, its absolute path, and the file's size, for messages and plausibility.
 pub(crate) struct Node {

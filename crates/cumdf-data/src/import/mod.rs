@@ -26,7 +26,7 @@ use kind::Kind;
 use packs::Pack;
 use source::Source;
 
-use crate::{hdf, native};
+use crate::hdf;
 
 pub use crate::writer::SplitCounts;
 pub use assemble::{PackOptions, SharedIds};
@@ -113,11 +113,6 @@ pub fn import(source: &Path, options: &Options, out: &Path, bar: &ProgressBar) -
             bail!("{}: {what}", source.display())
         }
     }
-}
-
-/// Takes away what an import to `out` has written so far, for a process that is about to end.
-pub fn discard(out: &Path) {
-    native::discard_parts(out);
 }
 
 /// Tells what the file at `path` holds, without importing it; `None` for a native file.

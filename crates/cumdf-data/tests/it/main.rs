@@ -1,6 +1,8 @@
 //! Tests of the crate's public face, in one binary. `cfg(test)` lets helpers unwrap as tests do.
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod arrays;
 #[cfg(test)]
 mod cli;

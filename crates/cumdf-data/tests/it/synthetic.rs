@@ -1,4 +1,4 @@
-//! The synthetic corpora: the same everywhere and for ever, written once, replaced when spoilt.
+//! The synthetic corpora: the same everywhere and for ever, written once, replaced when out of date.
 
 use std::fs;
 
@@ -36,7 +36,7 @@ fn content_and_bytes_are_pinned() {
 }
 
 #[test]
-fn a_corpus_is_written_once_and_replaced_when_it_differs() {
+fn a_corpus_is_written_once_and_an_older_version_is_replaced() {
     let folder = TempDir::new().unwrap();
     let path = synthetic::ensure(Kind::Emotion, folder.path()).unwrap();
     let bytes = fs::read(&path).unwrap();
@@ -49,15 +49,49 @@ fn a_corpus_is_written_once_and_replaced_when_it_differs() {
     other.write(&path).unwrap();
     synthetic::ensure(Kind::Emotion, folder.path()).unwrap();
     assert!(fs::read(&path).unwrap() == bytes, "another version was kept");
+}
 
-    fs::write(&path, &bytes[..1000]).unwrap();
-    synthetic::ensure(Kind::Emotion, folder.path()).unwrap();
-    assert!(fs::read(&path).unwrap() == bytes, "a damaged file was kept");
+#[test]
+fn whatever_else_bears_the_name_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = synthetic::ensure(Kind::Emotion, folder.path()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let said = |expected: &str| {
+        let before = fs::read(&path).unwrap();
+        let error = synthetic::ensure(Kind::Emotion, folder.path()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("synthetic-emotion.h5"), "no name: {error}");
+        assert!(error.contains("move") && error.contains("away"), "no way out: {error}");
+        assert!(error.contains(expected), "{error}");
+        assert!(fs::read(&path).unwrap() == before, "it was replaced: {error}");
+    };
 
+    fs::write(&path, "id,score\na,1.5\n").unwrap();
+    said("it may be yours");
+    fs::write(&path, &whole[..1000]).unwrap();
+    said("no readable HDF5 file");
     toy().write(&path).unwrap();
-    let said = synthetic::ensure(Kind::Emotion, folder.path()).unwrap_err().to_string();
-    assert!(said.contains("not synthetic"), "{said}");
-    assert_eq!(Dataset::open(&path).unwrap().name, "toy", "somebody's data were replaced");
+    said("not synthetic");
+
+    let mut other = synthetic::generate(Kind::Emotion).unwrap();
+    other.generator = Some("another program 1".to_owned());
+    other.write(&path).unwrap();
+    said("not synthetic");
+    other.generator = Some("cumdf-data synthetic 99".to_owned());
+    other.write(&path).unwrap();
+    said("newer version (99");
+    other.generator = Some("cumdf-data synthetic 1".to_owned());
+    other.train.lengths[0] = 4 + (other.train.lengths[0] - 3) % 16;
+    other.write(&path).unwrap();
+    said("other values than the synthetic corpus");
+    #[cfg(unix)]
+    {
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/nowhere/mine.h5", &path).unwrap();
+        let error = synthetic::ensure(Kind::Emotion, folder.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("cannot be opened"), "{error:#}");
+        assert!(path.is_symlink(), "the link was replaced");
+    }
 }
 
 #[test]
