@@ -274,6 +274,15 @@ impl TrainSet {
         })
     }
 
+    /// The labels of all samples, in file order.
+    pub fn all_targets(&self) -> Targets {
+        Targets {
+            distribution: self.distribution.shallow_clone(),
+            score: self.score.as_ref().map(Tensor::shallow_clone),
+            flags: self.flags.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
     pub(crate) fn targets(&self, index: &Tensor) -> Targets {
         Targets {
             distribution: self.distribution.index_select(0, index),

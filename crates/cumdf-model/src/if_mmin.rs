@@ -18,7 +18,7 @@
 //!   read the batch's padding, so that a prediction depends on its batch-mates;
 //! - words come as vectors of any size instead of BERT's 1024 channels;
 //! - a binary decision per emotion (two logits each) instead of one choice among four, and a score
-//!   where the task is sentiment;
+//!   where the task is sentiment, counted from the middle of its range;
 //! - where single frames are missing, what is imagined is the embedding of those frames.
 
 use anyhow::{Result, ensure};
@@ -334,6 +334,7 @@ struct Classifier {
     linears: [Linear; 3],
     dropout: f64,
     n_emotions: Option<i64>, // none for a score
+    neutral: f64,            // what a score of no evidence is; 0 for emotions
 }
 
 impl Classifier {
@@ -345,7 +346,8 @@ impl Classifier {
         let hidden = cfg.classifier_dim;
         let out_dim = n_emotions.map_or(1, |n| 2 * n);
         let linears = linears(&(vs / "classifier"), [in_dim, hidden, hidden, out_dim]);
-        Self { linears, dropout, n_emotions }
+        let neutral = task.neutral().map_or(0.0, f64::from);
+        Self { linears, dropout, n_emotions, neutral }
     }
 
     /// `[B, in]` to `[B]` or `[B, C, 2]`.
@@ -355,7 +357,7 @@ impl Classifier {
         let h = second.forward(&h).relu().dropout(self.dropout, train);
         let out = third.forward(&h);
         match self.n_emotions {
-            None => out.squeeze_dim(1),
+            None => out.squeeze_dim(1) + self.neutral,
             Some(n) => out.view([-1, n, 2]),
         }
     }

@@ -1,5 +1,6 @@
 //! The losses, each a function of tensors (Eq. 10, 16-18). Weights stay in the configuration.
 
+use cumdf_data::Targets;
 use tch::{Kind, Tensor};
 
 /// Cross-entropy `L_task` with a target distribution, mean over samples. Eq. 18.
@@ -74,6 +75,21 @@ pub fn cmd(a: &Tensor, b: &Tensor) -> Tensor {
     (2..=MOMENTS).fold(distance(mean_a - mean_b), |sum, k| {
         sum + distance(moment(&centred_a, k) - moment(&centred_b, k))
     })
+}
+
+/// The task loss of a network that answers with a score or a decision per emotion: mean absolute
+/// error, or the cross-entropy of every pair, mean over samples and emotions.
+///
+/// - `output`: `[B]` in units of the score, or logits `[B, C, 2]`, "no" first
+pub fn score_or_flags(output: &Tensor, targets: &Targets) -> Tensor {
+    match (targets.score(), targets.flags()) {
+        (Some(score), _) => (output - score).abs().mean(Kind::Float),
+        (None, Some(flags)) => {
+            let flags = flags.flatten(0, -1).to_kind(Kind::Int64); // [B C]
+            output.flatten(0, 1).cross_entropy_for_logits(&flags)
+        }
+        (None, None) => unreachable!("a label is a score or a set of emotions"),
+    }
 }
 
 /// Mean of `x` over the true places of `mask` (same shape), 0 when there is none.

@@ -2,14 +2,14 @@
 
 use std::{fmt, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cumdf_data::TrainSet;
-use cumdf_model::{Predictor, Problem, Shape};
+use cumdf_model::{Predictor, Problem, Shape, checkpoint::Checkpoint};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::{Device, nn::Path};
 use toml::Table;
 
-use crate::{fit::derived_seed, learner::Learner, stage::Stage};
+use crate::{config::Config, fit::derived_seed, learner::Learner, registry, stage::Stage};
 
 /// A method with its settings. Implemented by the method's own strict configuration, whose tables
 /// stand in the file beside `recipe`, `seed` and `[data]`.
@@ -79,6 +79,46 @@ pub struct Trained {
     pub path: PathBuf,
     /// and that file's SHA-256, in hexadecimal.
     pub sha256: String,
+}
+
+impl Trained {
+    /// Reads the checkpoint for a later stage of the same method.
+    ///
+    /// # Errors
+    /// When it is of another method or stage, or was trained on other data, or on the same data
+    /// standardised otherwise.
+    pub fn open(&self, method: &str, cx: &Context) -> Result<(Checkpoint, Config)> {
+        let (checkpoint, config) = registry::open(&self.path)?;
+        let (header, at) = (&checkpoint.header, self.path.display());
+        ensure!(
+            header.method == method && header.stage == self.stage,
+            "{at} is the {} of {}, not the {} of {method}",
+            header.stage,
+            header.method,
+            self.stage
+        );
+        let (theirs, ours) = (&header.data, cx.problem);
+        let start = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
+        ensure!(
+            theirs.sha256 == ours.sha256,
+            "{at} was trained on {} (SHA-256 {}..), the {} learns from {} ({}..): train a {} on \
+             the same file",
+            theirs.name,
+            start(&theirs.sha256),
+            cx.stage,
+            ours.name,
+            start(&ours.sha256),
+            self.stage
+        );
+        ensure!(
+            theirs == ours,
+            "{at} was trained with data.clip = {}, the {} has {}: they must agree",
+            theirs.stats.clip,
+            cx.stage,
+            ours.stats.clip
+        );
+        Ok((checkpoint, config))
+    }
 }
 
 /// A method as the registry lists it.

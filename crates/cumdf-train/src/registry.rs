@@ -16,7 +16,12 @@ use crate::{
 };
 
 /// Every method this program can train, in the order of tables.
-pub static METHODS: &[&Entry] = &[&learners::cumdf::ENTRY];
+pub static METHODS: &[&Entry] = &[
+    &learners::self_mm::ENTRY,
+    &learners::if_mmin::ENTRY,
+    &learners::cumdf::ENTRY,
+    &learners::mlp::ENTRY,
+];
 
 /// The method called `name`.
 ///

@@ -15,14 +15,13 @@ use tch::{
 };
 
 use super::{
-    CumdfConfig, LossConfig, TEACHER,
+    CumdfConfig, LossConfig,
     teacher::{bin_scores, common_terms, refresh_means},
 };
 use crate::{
     evaluate,
     learner::{Learner, LossTerms},
     method::{Context, Trained},
-    registry,
 };
 
 /// Trains the network on incomplete views, with counterfactual and distillation losses.
@@ -145,38 +144,15 @@ impl TeacherTargets {
     /// When it is no teacher, or was trained on other data, or differs in a size that Eq. 10
     /// compares.
     pub fn load(config: &CumdfConfig, teacher: &Trained, cx: &Context) -> Result<Self> {
-        let path = &teacher.path;
         let read = || -> Result<Cumdf> {
-            let (checkpoint, theirs) = registry::open(path)?;
-            let header = &checkpoint.header;
-            let at = path.display();
-            ensure!(
-                header.method == super::ENTRY.name && header.stage == TEACHER,
-                "{at} is the {} of {}, not a teacher of CUMDF",
-                header.stage,
-                header.method
-            );
-            ensure!(
-                header.data.sha256 == cx.problem.sha256,
-                "{at} was trained on {} (SHA-256 {}..), the student learns from {} ({}..): train a \
-                 teacher on the same file",
-                header.data.name,
-                prefix(&header.data.sha256),
-                cx.problem.name,
-                prefix(&cx.problem.sha256)
-            );
-            ensure!(
-                header.data == *cx.problem,
-                "{at} was trained with data.clip = {}, the student has {}: they must agree",
-                header.data.stats.clip,
-                cx.problem.stats.clip
-            );
+            let (checkpoint, theirs) = teacher.open(super::ENTRY.name, cx)?;
             let theirs: CumdfConfig = theirs.settings()?;
             let (theirs, ours) = (theirs.model, &config.model);
             ensure!(
                 (theirs.hidden_dim, theirs.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
-                "{at} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they \
+                "{} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they \
                  must agree",
+                teacher.path.display(),
                 theirs.hidden_dim,
                 theirs.lg_mmt,
                 ours.hidden_dim,
@@ -184,7 +160,8 @@ impl TeacherTargets {
             );
             let vs = VarStore::new(cx.device);
             let net = Cumdf::new(&vs.root(), &theirs, &cx.problem.shape)?;
-            checkpoint::restore(&vs, &checkpoint.tensors).with_context(|| at.to_string())?;
+            checkpoint::restore(&vs, &checkpoint.tensors)
+                .with_context(|| teacher.path.display().to_string())?;
             Ok(net)
         };
         let net = read().context("cannot use the teacher")?;
@@ -216,11 +193,6 @@ impl TeacherTargets {
             pairs: (!pairs[0].is_empty()).then(|| pairs.each_ref().map(table)),
         }
     }
-}
-
-/// The first digits of a hash, enough to tell two apart.
-fn prefix(sha256: &str) -> &str {
-    sha256.get(..12).unwrap_or(sha256)
 }
 
 /// The levels of Similarity-based Representation Distillation (Eq. 10).
