@@ -1,0 +1,323 @@
+//! The program as people meet it: what it refuses and in which words, where runs lie, what is never
+//! lost.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cumdf_data::Labels;
+use cumdf_train::registry;
+use serde_json::Value;
+use tch::Device;
+
+use crate::tiny::{self, SETS, alone, refusal, run, student, succeeds, written};
+
+fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
+    let path = path.as_ref();
+    fs::read(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
+}
+
+/// A command without `--out`, run in `folder`.
+fn at_home(folder: &Path, command: &[&str], more: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
+    program.current_dir(folder).args(command).args(["--device", "cpu", "--threads", "1"]);
+    program.args(SETS.iter().flat_map(|set| ["--set", set])).args(more);
+    program
+}
+
+fn evaluate(checkpoint: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
+    command.arg("evaluate").arg("--checkpoint").arg(checkpoint);
+    command
+}
+
+#[test]
+fn a_folder_with_results_is_not_overwritten_without_a_word() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let message = refusal(student(&data, &out, &[]));
+    assert!(message.contains("--resume"), "{message}");
+    let message = refusal(student(&data, &out, &["--resume", "--set", "student.epochs=4"]));
+    assert!(message.contains("settings.student.student.epochs is 3 there, 4 here"), "{message}");
+}
+
+#[test]
+fn the_same_bytes_under_another_path_are_the_same_data_and_other_labels_are_not() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let best = bytes(out.join("student/best.safetensors"));
+    let copy = folder.path().join("copy.h5");
+    fs::copy(&data, &copy).expect("a copy");
+    succeeds(student(&copy, &out, &["--resume"]));
+    assert!(bytes(out.join("student/best.safetensors")) == best, "it was trained again");
+
+    let mut reversed = tiny::sentiment();
+    let Labels::Scores(scores) = &mut reversed.train.labels else { panic!("scores") };
+    scores.reverse();
+    reversed.write(&data).expect("a file");
+    let message = refusal(student(&data, &out, &["--resume"]));
+    assert!(message.contains("data.sha256"), "{message}");
+    assert!(bytes(out.join("student/best.safetensors")) == best);
+}
+
+#[test]
+fn a_student_knows_its_teacher() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    let teacher = |seed: &str| {
+        let out = folder.path().join(format!("teacher-{seed}"));
+        let mut command = tiny::program(&["teacher", "--seed", seed], &data, &out);
+        command.args(SETS.iter().flat_map(|set| ["--set", set]));
+        succeeds(command);
+        out.join("teacher/best.safetensors").display().to_string()
+    };
+    let (a, b) = (teacher("1"), teacher("2"));
+    succeeds(student(&data, &out, &["--teacher", &a]));
+    let best = bytes(out.join("student/best.safetensors"));
+    let message = refusal(student(&data, &out, &["--teacher", &b, "--resume"]));
+    assert!(message.contains("earlier.teacher"), "{message}");
+    assert!(bytes(out.join("student/best.safetensors")) == best);
+
+    // A student is no teacher, nor is one of other data; neither leaves a folder behind.
+    let own = out.join("student/best.safetensors").display().to_string();
+    let other = folder.path().join("other");
+    let message = refusal(student(&data, &other, &["--teacher", &own]));
+    assert!(message.contains("is the student of cumdf, not the teacher"), "{message}");
+    let mut changed = tiny::sentiment();
+    changed.train.lengths[0] = 6;
+    let elsewhere = folder.path().join("elsewhere.h5");
+    changed.write(&elsewhere).expect("a file");
+    let message = refusal(student(&elsewhere, &other, &["--teacher", &a]));
+    assert!(message.contains("train a teacher on the same file"), "{message}");
+    assert!(!other.exists(), "a refused run left a folder");
+}
+
+#[test]
+fn overwriting_a_student_keeps_its_teacher_and_so_does_a_key_of_the_student_s_own() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let teacher = || fs::metadata(out.join("teacher/best.safetensors")).expect("it").modified();
+    let before = (teacher().expect("a time"), bytes(out.join("teacher/last.safetensors")));
+    succeeds(student(&data, &out, &["--overwrite", "--set", "loss.cou=0"]));
+    let after = (teacher().expect("a time"), bytes(out.join("teacher/last.safetensors")));
+    assert!(before == after, "the teacher was trained again");
+}
+
+#[test]
+fn a_default_folder_has_the_newest_run_and_keeps_the_others_beside_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    written(folder.path());
+    let go = |more: &[&str]| at_home(folder.path(), &["student", "--data", "tiny.h5"], more);
+    let told = succeeds(go(&[]));
+    assert!(told.contains("runs/tiny/cumdf/student/best.safetensors"), "{told}");
+    let home = folder.path().join("runs/tiny/cumdf");
+    let first = bytes(home.join("student/best.safetensors"));
+    let output = run(go(&["--set", "loss.cou=0.2"]));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("kept in runs/tiny/cumdf/student-1"), "{told}");
+    assert!(bytes(home.join("student-1/best.safetensors")) == first);
+    assert!(bytes(home.join("student/best.safetensors")) != first);
+    assert!(!home.join("teacher-1").exists(), "the teacher reads no loss.cou");
+    // The data is found from anywhere.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut command = evaluate(&home.join("student/best.safetensors"));
+    command.current_dir(elsewhere.path());
+    succeeds(command);
+}
+
+#[test]
+fn a_run_goes_on_with_the_threads_it_began_with() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    let command = |threads: &str, epochs: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
+        command.args(["train", "--method", "mlp", "--resume", "--threads", threads, "--data"]);
+        command.arg(&data).arg("--out").arg(&out).args(["--set", epochs]);
+        command
+    };
+    let mut child = command("1", "epochs=100000").spawn().expect("it starts");
+    let metrics = out.join("train/metrics.jsonl");
+    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {
+        assert!(child.try_wait().expect("a status").is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().expect("kill -9");
+    child.wait().expect("it ends");
+    let message = refusal(command("2", "epochs=100000"));
+    assert!(message.contains("threads is 1 there, 2 here"), "{message}");
+}
+
+#[test]
+fn evaluate_prints_json_and_writes_a_row_per_sample() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let best = out.join("student/best.safetensors");
+    let csv = folder.path().join("predictions.csv");
+    let mut command = evaluate(&best);
+    command.args(["--condition", "la", "--drop-ratio", "0.3", "--predictions"]).arg(&csv);
+    let report: Value = serde_json::from_str(&succeeds(command)).expect("JSON");
+    assert_eq!((&report["condition"], &report["samples"]), (&"la".into(), &30.into()));
+    assert_eq!(report["same_data"], true);
+    assert!(report["metrics"]["mae"].as_f64().is_some_and(|mae| mae > 0.0), "{report}");
+    let mut reader = csv::Reader::from_path(&csv).expect("a CSV file");
+    let columns: Vec<_> = reader.headers().expect("a header").iter().map(str::to_owned).collect();
+    assert_eq!(columns[..4], ["id", "label", "prediction", "p_-3"]);
+    assert_eq!(columns[columns.len() - 4..], ["entropy", "language", "audio", "vision"]);
+    let rows: Vec<_> = reader.records().map(|row| row.expect("a row")).collect();
+    assert_eq!((rows.len(), &rows[7][0]), (30, "test 7"));
+    for row in &rows {
+        let shares: Vec<f64> =
+            row.iter().skip(columns.len() - 3).map(|s| s.parse().expect("a share")).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{shares:?}");
+        assert!(shares[2].abs() < 1e-9, "vision is hidden, and yet has a share: {shares:?}");
+    }
+
+    // Other data of the same sizes: scored, with a word.
+    let mut other = tiny::sentiment();
+    other.test.lengths[0] = 6;
+    let path = folder.path().join("other.h5");
+    other.write(&path).expect("a file");
+    let mut command = evaluate(&best);
+    command.arg("--data").arg(&path);
+    let output = run(command);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(report["same_data"] == false && told.contains("is not the file"), "{told}");
+
+    // Files that are no chosen checkpoint, and broken ones, say so.
+    let message = refusal(evaluate(&out.join("student/last.safetensors")));
+    assert!(message.contains("best.safetensors beside it"), "{message}");
+    let message = refusal(evaluate(&data));
+    assert!(message.contains("is an HDF5 file"), "{message}");
+    let whole = bytes(&best);
+    for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        let path = folder.path().join("cut.safetensors");
+        fs::write(&path, &whole[..cut]).expect("written");
+        let error = registry::load(&path, Device::Cpu).expect_err("it is cut short");
+        assert!(format!("{error:#}").contains("cut.safetensors"), "cut at {cut}: {error:#}");
+    }
+    for (what, edit) in damages() {
+        let path = folder.path().join("damaged.safetensors");
+        fs::write(&path, with_header(&whole, edit)).expect("written");
+        let message = refusal(evaluate(&path));
+        assert!(
+            message.contains("damaged.safetensors") && !message.contains("bug"),
+            "{what}: {message}"
+        );
+    }
+}
+
+type Edit = fn(&mut Value);
+
+/// Headers that no training writes.
+fn damages() -> [(&'static str, Edit); 5] {
+    [
+        ("a negative size", |h| h["data"]["shape"]["dims"][0] = (-4).into()),
+        ("a huge size", |h| h["data"]["shape"]["dims"][1] = 1_000_000_000_000_000_i64.into()),
+        ("endless steps", |h| h["data"]["shape"]["steps"] = i64::MAX.into()),
+        ("a deviation too few", |h| {
+            h["data"]["stats"]["std"][0].as_array_mut().expect("a list").pop();
+        }),
+        ("a range of all numbers", |h| {
+            h["data"]["shape"]["task"]["sentiment"]["lo"] = i64::MIN.into();
+        }),
+    ]
+}
+
+/// A checkpoint with its header edited.
+fn with_header(bytes: &[u8], edit: Edit) -> Vec<u8> {
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).expect("metadata");
+    let text = &metadata.metadata().as_ref().expect("metadata")["cumdf"];
+    let mut header: Value = serde_json::from_str(text).expect("JSON");
+    edit(&mut header);
+    let tensors = safetensors::SafeTensors::deserialize(bytes).expect("tensors");
+    let metadata = BTreeMap::from([("cumdf".to_owned(), header.to_string())]);
+    safetensors::serialize(tensors.tensors(), Some(metadata.into_iter().collect())).expect("bytes")
+}
+
+#[test]
+fn without_maci_nothing_is_attributed() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &["--set", "model.maci=false"]));
+    let csv = folder.path().join("predictions.csv");
+    let mut command = evaluate(&out.join("student/best.safetensors"));
+    command.arg("--predictions").arg(&csv);
+    succeeds(command);
+    let mut reader = csv::Reader::from_path(&csv).expect("a CSV file");
+    for row in reader.records() {
+        let row = row.expect("a row");
+        assert!(row.iter().rev().take(3).all(str::is_empty), "{row:?}");
+    }
+}
+
+#[test]
+fn without_test_no_test_figure_is_made() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    let told = succeeds(student(&data, &out, &["--no-test"]));
+    assert!(told.contains("best.safetensors") && !told.contains("MAE"), "{told}");
+    assert!(!out.join("student/result.json").exists());
+}
+
+#[test]
+fn figures_are_in_percent_in_every_file() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let result: Value =
+        serde_json::from_slice(&bytes(out.join("student/result.json"))).expect("it");
+    let line = fs::read_to_string(out.join("student/metrics.jsonl")).expect("metrics");
+    let line: Value = serde_json::from_str(line.lines().next().expect("a line")).expect("JSON");
+    for figures in [&result["metrics"]["lav"], &line["valid"]["lav"]] {
+        for metric in ["f1", "f1_nonneg", "acc2"] {
+            let value = figures[metric].as_f64().expect("a figure");
+            assert!(value > 1.0 && value <= 100.0, "{metric} {value}");
+        }
+    }
+}
+
+#[test]
+fn slips_are_told_the_way() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    for (more, want) in [
+        (&["--set", "batch_size=16"][..], "did you mean `train.batch_size`"),
+        (&["--epochs", "3"], "--set student.epochs=.. or --set teacher.epochs=.."),
+        (&["--seed", "-1"], "a seed is a whole number of 0 or more"),
+        (&["--set", "train.batch_size=many"], "expected a whole number"),
+        (&["--set", "model.hidden_dim=1000000000000"], "model.hidden_dim"),
+        (&["--set", "model.ffn_dim=9000000000000000000"], "model.ffn_dim"),
+        (&["--set", "model.kernel_sizes=[999999999999, 1, 1]"], "model.kernel_sizes"),
+        (&["--set", "recipe=self-mm"], "recipe `self-mm` is of the method self-mm"),
+        (&["--set", "train.groups.rubbish={ learning_rate = 0.1, weight_decay = 0.0 }"], "rest"),
+    ] {
+        let message = refusal(student(&data, &out, more));
+        assert!(message.contains(want), "{more:?}: {message}");
+        assert!(!out.exists(), "{more:?} left a folder");
+    }
+    for condition in ["all", "ll", "val", "", "lav "] {
+        let mut command = evaluate(&PathBuf::from("nothing.safetensors"));
+        command.args(["--condition", condition]);
+        let message = refusal(command);
+        assert!(message.contains("lav"), "{condition:?}: {message}");
+    }
+}

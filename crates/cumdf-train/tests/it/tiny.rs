@@ -1,0 +1,218 @@
+//! A corpus that trains in seconds, and what tests do with it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Samples, Split, Task, View};
+use cumdf_train::{
+    config::Config,
+    evaluate::{self, Predictions},
+    pipeline::{self, Place},
+    registry::{self, Loaded},
+};
+use tch::{Device, Kind, Tensor};
+use toml::Table;
+
+/// Steps of the tiny corpora.
+pub(crate) const STEPS: i64 = 8;
+
+/// Held by a test from start to end: data and training draw from libtorch's generator, of which a
+/// process has only one.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    tch::set_num_threads(1);
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Scores that the first language feature gives away, 5 to 8 steps, vision sometimes absent.
+pub(crate) fn sentiment() -> Dataset {
+    dataset(tasks()[0].clone(), [70, 20, 30])
+}
+
+/// Both kinds of labels.
+pub(crate) fn tasks() -> [Task; 2] {
+    let classes = ["sad", "calm", "glad"].map(String::from).to_vec();
+    [Task::Sentiment { lo: -3, hi: 3 }, Task::Emotion { classes }]
+}
+
+/// A corpus of `task` with so many training, validation and test samples.
+pub(crate) fn dataset(task: Task, sizes: [i64; 3]) -> Dataset {
+    tch::manual_seed(3);
+    let samples = |split: Split| {
+        let n = sizes[split.index()];
+        let features = [4, 3, 2].map(|d| Tensor::randn([n, STEPS, d], (Kind::Float, Device::Cpu)));
+        let signal = features[0].select(2, 0).mean_dim([1i64].as_slice(), false, Kind::Float);
+        let scores: Vec<f32> = Vec::try_from((signal * 4.0).clamp(-3.0, 3.0)).expect("scores");
+        let labels = match &task {
+            Task::Sentiment { .. } => Labels::Scores(scores),
+            Task::Emotion { .. } => {
+                let row = |s: &f32| vec![*s < -0.5, (-0.6..0.6).contains(s), *s > 0.5];
+                Labels::Classes(scores.iter().map(row).collect())
+            }
+        };
+        Samples {
+            features,
+            labels,
+            lengths: (0..n).map(|i| 5 + i % 4).collect(),
+            ids: (0..n).map(|i| format!("{split} {i}")).collect(),
+            present: (0..n)
+                .map(|i| if i % 5 == 0 { "la".parse().expect("a set") } else { ModalitySet::ALL })
+                .collect(),
+            truth: None,
+        }
+    };
+    Dataset::new("tiny", task.clone(), Split::ALL.map(samples)).expect("a data set")
+}
+
+/// The same samples, in tensors of their own.
+pub(crate) fn copy(samples: &Samples) -> Samples {
+    Samples {
+        features: samples.features.each_ref().map(Tensor::copy),
+        labels: samples.labels.clone(),
+        lengths: samples.lengths.clone(),
+        ids: samples.ids.clone(),
+        present: samples.present.clone(),
+        truth: None,
+    }
+}
+
+/// A corpus on the CPU.
+pub(crate) fn corpus(dataset: &Dataset) -> Corpus {
+    Corpus::prepare(dataset, 0.0, true, Device::Cpu).expect("a corpus")
+}
+
+/// The keys of a recipe that make any method small and quick: widths of at most 8, `epochs` each.
+pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
+    let config =
+        Config::resolve(None, None, None, &[format!("recipe={recipe}")]).expect("a recipe");
+    let table: Table = toml::from_str(&config.to_toml()).expect("TOML");
+    let mut sets = vec![format!("recipe={recipe}")];
+    walk(&table, "", &mut |key, value| {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        match value {
+            toml::Value::Integer(_) if last == "epochs" => sets.push(format!("{key}={epochs}")),
+            toml::Value::Integer(n) if key.starts_with("model.") && *n > 8 => {
+                sets.push(format!("{key}=8"));
+            }
+            toml::Value::Array(sizes) if key == "model.cascade_dims" => {
+                assert_eq!(sizes.len(), 3);
+                sets.push(format!("{key}=[8, 6, 4]"));
+            }
+            toml::Value::Table(_) if last == "schedule" => sets.push(format!("{key}='constant'")),
+            _ => {}
+        }
+    });
+    sets
+}
+
+/// The same, made to fit a few samples exactly: no dropout, nothing hidden, no decay.
+pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
+    let config =
+        Config::resolve(None, None, None, &[format!("recipe={recipe}")]).expect("a recipe");
+    let table: Table = toml::from_str(&config.to_toml()).expect("TOML");
+    let mut sets = vec![format!("recipe={recipe}")];
+    walk(&table, "", &mut |key, value| {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        match (last, value) {
+            ("epochs", toml::Value::Integer(_)) => sets.push(format!("{key}={epochs}")),
+            ("patience", _) => sets.push(format!("{key}={epochs}")),
+            ("batch_size", _) => sets.push(format!("{key}=16")),
+            ("accumulate", _) => sets.push(format!("{key}=1")),
+            ("schedule", _) => sets.push(format!("{key}='constant'")),
+            ("weight_decay", _) => sets.push(format!("{key}=0.0")),
+            ("inter", _) => sets.push(format!("{key}=0.0")),
+            ("drop_ratios", _) => sets.push(format!("{key}=[0.0]")),
+            (name, toml::Value::Float(_)) if name.ends_with("dropout") => {
+                sets.push(format!("{key}=0.0"));
+            }
+            _ => {}
+        }
+    });
+    sets
+}
+
+fn walk(table: &Table, at: &str, see: &mut impl FnMut(&str, &toml::Value)) {
+    for (key, value) in table {
+        let key = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        see(&key, value);
+        if let toml::Value::Table(inner) = value
+            && !key.ends_with("schedule")
+            && !key.ends_with("clip")
+        {
+            walk(inner, &key, see);
+        }
+    }
+}
+
+/// CUMDF, small and quick.
+pub(crate) const SETS: [&str; 5] = [
+    "model.hidden_dim=8",
+    "model.n_heads=2",
+    "model.ffn_dim=8",
+    "teacher.epochs=2",
+    "student.epochs=3",
+];
+
+/// A configuration with [`SETS`].
+pub(crate) fn config() -> Config {
+    resolve(&SETS.map(str::to_owned))
+}
+
+pub(crate) fn resolve(sets: &[String]) -> Config {
+    Config::resolve(None, None, None, sets).expect("a configuration")
+}
+
+/// Trains all stages in `folder` and loads what came of it.
+pub(crate) fn trained(config: &Config, corpus: &Corpus, folder: &Path) -> Loaded {
+    let place = Place::resuming(folder);
+    let fitted = pipeline::train(config, corpus, Device::Cpu, &place).expect("trained");
+    registry::load(&fitted.best, Device::Cpu).expect("loaded")
+}
+
+pub(crate) fn predict(model: &Loaded, set: &EvalSet, view: &View) -> Predictions {
+    let prior = &model.header.data.prior;
+    evaluate::predict(model.predictor.as_ref(), prior, set, view).expect("predicted")
+}
+
+/// The tiny sentiment corpus as a file in `folder`.
+pub(crate) fn written(folder: &Path) -> PathBuf {
+    let path = folder.join("tiny.h5");
+    sentiment().write(&path).expect("a file");
+    path
+}
+
+/// The program with the arguments of a training on `data` in `out`.
+pub(crate) fn program(command: &[&str], data: &Path, out: &Path) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
+    program.args(command).args(["--device", "cpu", "--threads", "1"]);
+    program.arg("--data").arg(data).arg("--out").arg(out);
+    program
+}
+
+/// The command for a small student on `data` in `out`.
+pub(crate) fn student(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = program(&["student"], data, out);
+    command.args(SETS.iter().flat_map(|set| ["--set", set])).args(more);
+    command
+}
+
+pub(crate) fn run(mut command: Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+/// What a failing command said.
+pub(crate) fn refusal(command: Command) -> String {
+    let output = run(command);
+    assert!(!output.status.success(), "it went well");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with what the command said, unless it went well.
+pub(crate) fn succeeds(command: Command) -> String {
+    let output = run(command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
