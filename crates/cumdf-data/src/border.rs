@@ -95,13 +95,19 @@ fn panics() -> MutexGuard<'static, Vec<Panic>> {
 
 /// Keeps a panic, and says whether this thread had one before.
 fn keep(info: &PanicHookInfo<'_>) -> bool {
-    let place = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
+    let place = info.location().map(|at| format!("{}:{}", short(at.file()), at.line()));
     let place = place.unwrap_or_default();
     let thread = thread::current().id();
     let mut panics = panics();
     let again = panics.iter().any(|panic| panic.thread == thread);
     panics.push(Panic { message: text_of(info.payload()), place, thread });
     again
+}
+
+/// A source file without the folders in which cargo keeps a dependency.
+fn short(file: &str) -> &str {
+    let kept = file.split_once("/registry/src/").and_then(|(_, rest)| rest.split_once('/'));
+    kept.map_or(file, |(_, rest)| rest)
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {
@@ -199,6 +205,13 @@ mod tests {
             essence("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has 78 GiB in all."),
             "CUDA out of memory. Tried to allocate 20.00 GiB"
         );
+    }
+
+    #[test]
+    fn a_dependencys_file_is_told_without_cargos_folders() {
+        let file = "/root/.cargo/registry/src/index.crates.io-1949/tch-0.24.0/src/nn/var_store.rs";
+        assert_eq!(short(file), "tch-0.24.0/src/nn/var_store.rs");
+        assert_eq!(short("crates/cumdf-data/src/border.rs"), "crates/cumdf-data/src/border.rs");
     }
 
     #[test]

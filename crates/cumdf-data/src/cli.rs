@@ -108,7 +108,7 @@ struct ImportArgs {
     #[arg(long)]
     json: bool,
 
-    /// Modalities to average over time into one vector an utterance, for unaligned packs.
+    /// Modalities to average over time into one vector per utterance, for unaligned packs.
     #[arg(long, value_name = "MODALITY", value_delimiter = ',', value_parser = parse_modality)]
     #[arg(help_heading = PACK)]
     pool: Vec<Modality>,
@@ -139,7 +139,7 @@ struct ImportArgs {
     /// The sequence of the words themselves, which tells silence.
     #[arg(long, value_name = "FILE", help_heading = CSD)]
     words: Option<PathBuf>,
-    /// Words a sample; 50 for CMU-MOSI, 20 for CMU-MOSEI and IEMOCAP when absent.
+    /// Words per sample; 50 for CMU-MOSI, 20 for CMU-MOSEI and IEMOCAP when absent.
     #[arg(long, value_name = "T", help_heading = CSD)]
     steps: Option<usize>,
     /// Which words stay of a segment of more.

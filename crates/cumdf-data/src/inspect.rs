@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::import::{self, Survey};
+use crate::text::counted;
 use crate::{Dataset, Labels, Modality, Samples, Split, Task};
 
 /// What a file holds, in whatever layout.
@@ -141,8 +142,8 @@ impl Report {
     /// When `out` cannot be written to.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         let task = &self.task;
-        let steps =
-            if self.steps == 1 { "1 step".to_owned() } else { format!("{} steps", self.steps) };
+        let count = |n: i64, noun| counted(usize::try_from(n).unwrap_or(0), noun);
+        let steps = count(self.steps, "step");
         writeln!(out, "{}\n  {}: {task}, {steps}", self.file, self.name)?;
         if let Some(source) = &self.source {
             writeln!(out, "  imported from {source}")?;
@@ -158,9 +159,10 @@ impl Report {
         for modality in Modality::ALL {
             let m = modality.index();
             let first = &self.splits[0].modalities[m];
+            let features = count(first.dim, "feature");
             let title = match first.steps {
-                1 => format!("{modality}: utterance level, {} features", first.dim),
-                steps => format!("{modality}: {steps} steps of {} features", first.dim),
+                1 => format!("{modality}: one vector per utterance, {features}"),
+                steps => format!("{modality}: {steps} steps of {features}"),
             };
             writeln!(out, "  {title}")?;
             self.row(out, "  samples without it", |s| percent(s.modalities[m].absent))?;

@@ -47,6 +47,7 @@ mod resident;
 mod stats;
 pub mod synthetic;
 mod task;
+pub mod text;
 mod validate;
 mod writer;
 

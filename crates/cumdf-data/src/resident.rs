@@ -76,8 +76,8 @@ impl Resident {
             let expected = stats.dims()[modality.index()];
             ensure!(
                 dim == expected,
-                "{split}/{modality} has {dim} features a step, the statistics were taken over \
-                 {expected}; use the features the model was trained on"
+                "{split}/{modality} has {dim} features per step, the statistics were taken over \
+                 {expected}; use the features that the model was trained on"
             );
             ensure!(
                 own_steps == steps || own_steps == 1,

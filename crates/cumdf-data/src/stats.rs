@@ -30,7 +30,7 @@ pub struct FeatureStats {
 
 impl FeatureStats {
     /// Measures the present, valid frames of `train`; an utterance-level modality counts one frame
-    /// a sample. Values that are not finite are left out. Sums are kept in f64, in file order.
+    /// per sample. Values that are not finite are left out. Sums are kept in f64, in file order.
     ///
     /// # Errors
     /// When `clip` is neither 0 nor a finite number of at least 0.1.

@@ -55,10 +55,10 @@ impl Dataset {
                 bail!("{path} has shape {:?}, expected [N, T, d]", x.size());
             };
             ensure!(rows == n as i64, "{path} has {rows} rows, /{split}/id has {n}");
-            ensure!(dim > 0, "{path} has 0 features a step");
+            ensure!(dim > 0, "{path} has 0 features per step");
             ensure!(
                 dim == self.dims[modality.index()],
-                "{path} has {dim} features a step, /train/{modality} has {}",
+                "{path} has {dim} features per step, /train/{modality} has {}",
                 self.dims[modality.index()]
             );
             ensure!(

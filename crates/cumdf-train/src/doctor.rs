@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::Result;
+use cumdf_data::text::counted;
 use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::device;
@@ -77,8 +78,8 @@ fn write(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     let count = |wanted| findings.iter().filter(|finding| finding.verdict == wanted).count();
     match (count(Verdict::Problem), count(Verdict::Warning)) {
         (0, 0) => writeln!(out, "all is well"),
-        (0, n) => writeln!(out, "training works; {n} warning(s)"),
-        (n, _) => writeln!(out, "training will not work: {n} problem(s)"),
+        (0, n) => writeln!(out, "training works; {}", counted(n, "warning")),
+        (n, _) => writeln!(out, "training will not work: {}", counted(n, "problem")),
     }
 }
 
@@ -151,7 +152,8 @@ fn cuda() -> Vec<Finding> {
             let mut findings = vec![ok(
                 PART,
                 format!(
-                    "{n_devices} device(s), cuDNN {}; {}",
+                    "{}, cuDNN {}; {}",
+                    counted(usize::try_from(n_devices).unwrap_or(0), "device"),
                     tch::utils::version_cudnn(),
                     driver.unwrap_or("driver of unknown version")
                 ),
@@ -213,7 +215,7 @@ fn threads() -> Finding {
     let n_threads = tch::get_num_threads();
     let omp = env::var("OMP_NUM_THREADS").ok();
     let omp_says = omp.as_deref().map(|n| format!(", OMP_NUM_THREADS={n}")).unwrap_or_default();
-    let what = format!("{n_threads} for tensors on {n_cores} core(s){omp_says}");
+    let what = format!("{n_threads} for tensors on {}{omp_says}", counted(n_cores, "core"));
     if usize::try_from(n_threads).is_ok_and(|n| n > n_cores) {
         return warning(PART, what, "fewer threads are faster: set OMP_NUM_THREADS to the cores");
     }
@@ -273,7 +275,7 @@ fn files(root: &Path) -> Vec<Finding> {
     let n_configs = found(&root.join("configs"), "toml").len();
     findings.push(match n_configs {
         0 => warning("configs", "no configs/*.toml here", "start from the project's own folder"),
-        n => ok("configs", format!("{n} file(s) under configs/")),
+        n => ok("configs", format!("{} under configs/", counted(n, "file"))),
     });
     findings
 }
@@ -319,7 +321,7 @@ mod tests {
             "ok       a         fine\n\
              problem  b         broken\n                   -> mend it\n\
              warning  c         x\n                   -> y\n\
-             training will not work: 1 problem(s)\n"
+             training will not work: 1 problem\n"
         );
     }
 

@@ -330,7 +330,7 @@ impl Table {
         );
         ensure!(
             cols <= MOST_COLUMNS,
-            "has {cols} features a row, at most {MOST_COLUMNS} make sense: it is damaged"
+            "has {cols} features per row, at most {MOST_COLUMNS} make sense: it is damaged"
         );
         let store = match pieces(data, [rows, cols], item, source)? {
             Some(store) => store,

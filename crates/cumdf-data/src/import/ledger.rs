@@ -5,6 +5,13 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::text::singular;
+
+/// What is counted here.
+const NOUNS: [&str; 16] = [
+    "array", "entry", "feature", "file", "frame", "id", "interval", "length", "row", "sample",
+    "second", "segment", "split", "value", "video", "word",
+];
 /// Examples kept of each thing that was met.
 const EXAMPLES: usize = 3;
 
@@ -46,6 +53,13 @@ pub struct Entry {
     pub examples: Vec<String>,
 }
 
+impl Entry {
+    /// What it is, in the number that it has.
+    fn told(&self) -> String {
+        if self.count == 1 { singular(&self.what, &NOUNS) } else { self.what.clone() }
+    }
+}
+
 /// Everything an import met, in the order in which it was met first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -81,7 +95,7 @@ impl Ledger {
     /// What was dropped, with counts, in one line.
     pub fn dropped(&self) -> String {
         let dropped = self.0.iter().filter(|entry| entry.fate == Fate::Dropped);
-        dropped.map(|e| format!("{} {}", e.count, e.what)).collect::<Vec<_>>().join(", ")
+        dropped.map(|e| format!("{} {}", e.count, e.told())).collect::<Vec<_>>().join(", ")
     }
 
     /// Writes one line an entry, for a person to read.
@@ -90,8 +104,9 @@ impl Ledger {
     /// When `out` cannot be written to.
     pub fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
         for fate in [Fate::Found, Fate::Dropped, Fate::Filled, Fate::Noted] {
-            for Entry { what, count, examples, .. } in self.0.iter().filter(|e| e.fate == fate) {
-                write!(out, "  {fate:<8}{count:>12}  {what}")?;
+            for entry in self.0.iter().filter(|e| e.fate == fate) {
+                let Entry { count, examples, .. } = entry;
+                write!(out, "  {fate:<8}{count:>12}  {}", entry.told())?;
                 if !examples.is_empty() {
                     let more = if *count > examples.len() as u64 { ", ..." } else { "" };
                     write!(out, ": {}{more}", examples.join(", "))?;
@@ -124,13 +139,17 @@ mod tests {
         }
         ledger.count(Fate::Found, "words", 7);
         ledger.count(Fate::Found, "words", 0);
+        ledger.one(Fate::Dropped, "samples whose score is not a number", "x");
         ledger.count(Fate::Filled, "values that are not finite", 0);
         assert_eq!(ledger.count_of(Fate::Dropped, "videos in no fold"), 4);
         assert_eq!(ledger.count_of(Fate::Found, "videos in no fold"), 0);
         let mut text = Vec::new();
         ledger.write_text(&mut text).unwrap();
         let lines = "  found              7  words\n  \
-                     dropped            4  videos in no fold: a, b, c, ...\n";
+                     dropped            4  videos in no fold: a, b, c, ...\n  \
+                     dropped            1  sample whose score is not a number: x\n";
         assert_eq!(String::from_utf8(text).unwrap(), lines);
+        let dropped = "4 videos in no fold, 1 sample whose score is not a number";
+        assert_eq!(ledger.dropped(), dropped);
     }
 }

@@ -55,7 +55,7 @@ pub struct Options {
 pub struct CsdOptions {
     /// Files to take rather than those that the folder would give.
     pub given: Given,
-    /// Words a sample, `T`; what is usual for the data set when absent.
+    /// Words per sample, `T`; what is usual for the data set when absent.
     pub steps: Option<usize>,
     /// What stays of a segment of more words.
     pub keep: Keep,

@@ -121,7 +121,7 @@ impl Pack {
             Some(known) => ledger.one(Fate::Noted, "files whose SHA-256 is known", &known.name),
             None => ledger.one(
                 Fate::Noted,
-                "files whose SHA-256 is not one of the few that are published",
+                "files whose SHA-256 is none of the few published ones",
                 self.path.display(),
             ),
         }
@@ -241,7 +241,7 @@ impl Pack {
             lengths[m] = read.with_context(|| key.to_owned())?;
             match &lengths[m] {
                 None => {
-                    let what = "used steps that are told and do not fit the features, not used";
+                    let what = "lengths that do not fit the features, not used";
                     ledger.one(Fate::Noted, what, format!("{split}/{key}"));
                 }
                 Some(lengths) => {
@@ -509,7 +509,7 @@ fn labels_of(shape: &[usize], values: &[f64], column: Option<usize>) -> Result<R
         }
         Some(column) => bail!("has shape {shape:?}: there is no --label-column {column} to choose"),
         None => bail!(
-            "has shape {shape:?}, {width} numbers a sample, expected [N] scores, or [N, 4, 2] for \
+            "has shape {shape:?}, {width} numbers per sample, expected [N] scores, or [N, 4, 2] for \
              IEMOCAP's emotions; if one of the numbers is the score, --label-column 0 to {} picks it",
             width.saturating_sub(1)
         ),

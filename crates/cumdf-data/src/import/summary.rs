@@ -40,7 +40,7 @@ impl Summary {
                 _ if self.splits.iter().all(|split| split.present[m] == 0) => {
                     format!("{modality}: none")
                 }
-                (1, dim) => format!("with {modality}, {dim} a sample"),
+                (1, dim) => format!("with {modality}, {dim} per sample"),
                 (steps, dim) => format!("with {modality}, {steps} x {dim}"),
             };
             row(out, &title, self.splits.map(|split| split.present[m].to_string()))?;

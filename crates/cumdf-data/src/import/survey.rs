@@ -255,7 +255,7 @@ fn short(value: f64) -> String {
 /// What features of this width usually are.
 fn guess(modality: Modality, width: usize) -> Option<String> {
     let what = match (modality, width) {
-        (Modality::Language, 300) => "300 features a word are usually GloVe vectors",
+        (Modality::Language, 300) => "300 features per word are usually GloVe vectors",
         (Modality::Language, 768) => "768 features are usually those of BERT-base, not GloVe",
         (Modality::Language, 1024) => "1024 features are usually those of a large BERT",
         (Modality::Audio, 5) => "5 audio features are usually the chosen COVAREP ones of CMU-MOSI",

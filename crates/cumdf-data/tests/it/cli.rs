@@ -28,7 +28,10 @@ fn inspect_tells_what_a_file_holds() {
     let path = path.to_str().unwrap();
     let (code, out, err) = run(&["inspect", path]);
     assert_eq!((code, err.as_str()), (0, ""));
-    for expected in ["toy: sentiment, scores in [-3, 3], 4 steps", "vision: utterance level"] {
+    for expected in [
+        "toy: sentiment, scores in [-3, 3], 4 steps",
+        "vision: one vector per utterance, 1 feature\n",
+    ] {
         assert!(out.contains(expected), "{out}");
     }
     let (code, out, _) = run(&["inspect", "--json", path, path]);

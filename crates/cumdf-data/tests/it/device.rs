@@ -253,7 +253,7 @@ fn other_features_than_the_models_are_refused() {
     let error =
         cumdf_data::EvalSet::prepare(&other, Split::Test, STEPS, &corpus.stats, Device::Cpu);
     let message = error.unwrap_err().to_string();
-    assert!(message.contains("test/audio has 5 features a step"), "{message}");
+    assert!(message.contains("test/audio has 5 features per step"), "{message}");
 }
 
 /// `cargo test --release -p cumdf-data -- --ignored --nocapture` prints the time.

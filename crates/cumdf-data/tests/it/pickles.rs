@@ -159,7 +159,7 @@ fn mults_iemocap_has_four_emotions() {
     assert_eq!(rows[0], [true, false, false, false]);
     assert_eq!(rows[1], [false, true, false, true]);
     assert_eq!(data.train.ids[3], "train3");
-    assert!(printed.contains("1  samples of none of the classes: train4"), "{printed}");
+    assert!(printed.contains("1  sample of none of the classes: train4"), "{printed}");
     let kept = |split| if split == Split::Train { (0..4).collect() } else { all(split) };
     check_stream(&data, Modality::Language, 4, kept);
 }

@@ -159,7 +159,7 @@ fn told(names: &[String]) -> String {
     }
 }
 
-/// Checks for one value a row.
+/// Checks for one value per row.
 pub(super) fn ensure_flat(shape: &[usize], what: &str) -> Result<()> {
     ensure!(
         !shape.is_empty() && shape[1..].iter().all(|side| *side == 1),

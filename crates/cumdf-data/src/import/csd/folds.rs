@@ -16,7 +16,7 @@ use crate::Split;
 /// The videos of train, valid and test, in their order in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folds {
-    /// One list a split, in the order of [`Split::ALL`].
+    /// One list per split, in the order of [`Split::ALL`].
     pub videos: [Vec<String>; 3],
     /// Videos that stood twice in the same fold, and now stand once.
     pub repeated: Vec<String>,

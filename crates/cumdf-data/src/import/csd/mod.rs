@@ -85,7 +85,7 @@ pub struct Sequences {
     pub folds: Vec<PathBuf>,
     /// The new data set's name; by default the one in the label file's metadata.
     pub name: Option<String>,
-    /// Words a sample, `T`; by default 50 for CMU-MOSI, 20 for CMU-MOSEI and IEMOCAP.
+    /// Words per sample, `T`; by default 50 for CMU-MOSI, 20 for CMU-MOSEI and IEMOCAP.
     pub steps: Option<usize>,
     /// What stays of a segment of more words.
     pub keep: Keep,

@@ -46,19 +46,19 @@ pub struct Track {
 pub enum Values {
     /// `[n, d]` in C order.
     Numbers {
-        /// Features a row, `d`.
+        /// Features per row, `d`.
         dim: usize,
         /// The features.
         values: Vec<f32>,
     },
-    /// One string a row.
+    /// One string per row.
     Texts(Vec<String>),
 }
 
 /// What a sequence holds, as its first entry that is not empty has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// Features a row, `d`.
+    /// Features per row, `d`.
     pub dim: usize,
     /// `float32`, `float64`, `number` or `string`.
     pub dtype: &'static str,
