@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod evaluate;
 pub mod fit;
 pub mod learner;
+pub mod linear;
 pub mod metrics;
 pub mod optim;
 pub mod pipeline;
