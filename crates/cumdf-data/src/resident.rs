@@ -45,9 +45,9 @@ impl<'a> Pass<'a> {
 pub(crate) struct Resident {
     split: Split,
     pub(crate) steps: i64,
-    features: [Tensor; 3],    // [N, T_m, d_m]
-    pub(crate) valid: Tensor, // [N, T] bool
-    has: Tensor,              // [N, 3, 1] bool: `present`
+    pub(crate) features: [Tensor; 3], // [N, T_m, d_m]
+    pub(crate) valid: Tensor,         // [N, T] bool
+    has: Tensor,                      // [N, 3, 1] bool: `present`
     pub(crate) lengths: Vec<i64>,
     pub(crate) ids: Vec<String>,
     pub(crate) present: Vec<ModalitySet>, // without the modalities that training never saw

@@ -15,6 +15,7 @@ pub mod fit;
 pub mod interrupt;
 pub mod learner;
 pub mod learners;
+pub mod linear;
 pub mod memory;
 pub mod method;
 pub mod metrics;
