@@ -221,9 +221,7 @@ fn train(
 ) -> Result<()> {
     let mut sets = args.sets.clone();
     sets.extend(args.seed.map(|seed| format!("seed={seed}")));
-    // CUMDF is what is meant where nothing is said: its configuration may come from anywhere.
-    let named = method.filter(|name| *name != cumdf::ENTRY.name || args.config.is_some());
-    let mut config = Config::resolve(named, args.config.as_deref(), args.data.as_deref(), &sets)?;
+    let mut config = Config::resolve(method, args.config.as_deref(), args.data.as_deref(), &sets)?;
     device::set_threads(args.threads.unwrap_or(usize::from(!config.method.is_wide())));
     let device = device::parse_device(&args.device)?;
     let stem = config.data.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();

@@ -96,7 +96,9 @@ impl Config {
                     .with_context(|| format!("cannot read the configuration {}", path.display()))?;
                 (path.display().to_string(), text)
             }
-            (None, None, None) => ("configs/synthetic.toml".into(), DEFAULT.into()),
+            (None, None, None | Some(DEFAULT_METHOD)) => {
+                ("configs/synthetic.toml".into(), DEFAULT.into())
+            }
             (None, ..) => ("the default recipe".into(), String::new()),
         };
         let bad = || format!("bad config {origin}");
@@ -393,6 +395,9 @@ fn parse_assignment(text: &str) -> Result<(&str, Value)> {
 
 fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
     let (head, rest) = key.split_once('.').unwrap_or((key, ""));
+    if head == "groups" && !rest.is_empty() {
+        table.entry(head).or_insert_with(|| Value::Table(Table::new()));
+    }
     if !table.contains_key(head) {
         let known: Vec<_> = table.keys().map(String::as_str).collect();
         let what = if rest.is_empty() { "key" } else { "table" };
@@ -404,8 +409,8 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
     }
     match table.get_mut(head) {
         // Groups of parameters have names of the method's own, which it checks itself.
-        Some(Value::Table(inner)) if head == "groups" => {
-            merge(inner, Table::from_iter([(rest.to_owned(), value)]));
+        Some(Value::Table(inner)) if head == "groups" && !rest.contains('.') => {
+            inner.insert(rest.to_owned(), value);
             Ok(())
         }
         Some(Value::Table(inner)) => set(inner, rest, value),

@@ -13,7 +13,7 @@ use tch::Device;
 use crate::{
     config::{Config, DataConfig},
     fit::{Fitted, Plan, TrainingData, fit},
-    learner::Learner,
+    learner::{self, Learner},
     memory,
     method::{Context, Trained},
     run_dir::{Card, Existing, RunDir},
@@ -145,8 +145,9 @@ impl Stages<'_> {
             stage: stage.name,
             earlier,
         };
-        // Before a folder is made: what the stage starts from may not suit it.
+        // Before a folder is made: what the stage starts from may not suit it, nor its groups.
         let mut learner = config.method.learner(stage.name, &cx)?;
+        learner::groups(learner.as_ref(), &stage.train)?;
         let identity = self.identity(stage, earlier);
         let threads = i64::from(tch::get_num_threads());
         let toml = config.to_toml();

@@ -307,7 +307,7 @@ fn slips_are_told_the_way() {
         (&["--set", "model.hidden_dim=1000000000000"], "model.hidden_dim"),
         (&["--set", "model.ffn_dim=9000000000000000000"], "model.ffn_dim"),
         (&["--set", "model.kernel_sizes=[999999999999, 1, 1]"], "model.kernel_sizes"),
-        (&["--set", "recipe=self-mm"], "recipe `self-mm` is of the method self-mm"),
+        (&["--set", "recipe=self-mm"], "cumdf was asked for"),
         (&["--set", "train.groups.rubbish={ learning_rate = 0.1, weight_decay = 0.0 }"], "rest"),
     ] {
         let message = refusal(student(&data, &out, more));

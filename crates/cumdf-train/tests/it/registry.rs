@@ -242,7 +242,7 @@ fn every_trainable_variable_gets_a_gradient() {
         let (config, corpus) = (case.config(1), corpus(&case.dataset()));
         for_each_learner(&config, &corpus, |stage, learner, sees, _| {
             let mut moved: BTreeMap<String, f64> = BTreeMap::new();
-            for epoch in 1..=2 {
+            for epoch in 1..=3 {
                 learner.begin_epoch(epoch, &corpus.train);
                 let order = cumdf_data::EpochOrder {
                     seed: 1,
@@ -397,7 +397,7 @@ fn sixty_four_samples_are_learned_by_heart() {
         let mut dataset = tiny::dataset(case.task.clone(), [64, 64, 10]);
         // Chosen on what it trains on, or the first epochs would be kept.
         dataset.valid = Samples { ids: dataset.valid.ids.clone(), ..tiny::copy(&dataset.train) };
-        let config = resolve(&tiny::memorising(case.recipe, 80));
+        let config = resolve(&tiny::memorising(case.recipe, 100));
         let folder = tempfile::tempdir().expect("a folder");
         let corpus = corpus(&dataset);
         let model = trained(&config, &corpus, folder.path());
