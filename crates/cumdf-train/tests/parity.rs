@@ -1,14 +1,13 @@
 //! The network, each loss and a whole training step against an independent implementation in
 //! torch.nn: `scripts/reference.py`, whose numbers are in `tests/golden/` (see its README).
 
-use std::{array::from_fn, collections::BTreeMap, path::Path};
+mod common;
 
-use cumdf_data::{
-    Corpus, Dataset, EpochOrder, Inputs, Labels, Modality, ModalitySet, MrmsConfig, Samples, Task,
-    TrainBatch,
-};
+use std::{array::from_fn, collections::BTreeMap};
+
+use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig, Task};
 use cumdf_model::{
-    Answer, Predictor as _, Problem, Shape, checkpoint,
+    Answer, Predictor as _, checkpoint,
     cumdf::{
         ConvActivation, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, SrdProjection,
         batch_shares,
@@ -18,59 +17,18 @@ use cumdf_train::{
     config::Config,
     learner::{Learner as _, groups},
     learners::cumdf::{CumdfConfig, Student, TeacherTargets},
-    method::Context,
     optim::Optimizer,
     pipeline,
     policy::{Clip, TrainConfig},
 };
-use safetensors::SafeTensors;
-use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-const TOLERANCE: f64 = 1e-5;
-
-/// One golden file.
-struct Golden {
-    case: Value,
-    tensors: BTreeMap<String, Tensor>,
-}
+use crate::common::{
+    Golden, close, close_gradients, context, emotions, flags, gradient_norm, integer, number,
+    scores, whole_batch,
+};
 
 impl Golden {
-    fn open(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
-        let path = folder.join(format!("{name}.safetensors"));
-        let bytes = std::fs::read(&path).expect("a golden file");
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a header");
-        let case = &metadata.metadata().as_ref().expect("metadata")["case"];
-        let case = serde_json::from_str(case).expect("JSON");
-        let tensors = Tensor::read_safetensors(&path).expect("tensors").into_iter().collect();
-        Self { case, tensors }
-    }
-
-    fn get(&self, name: &str) -> Tensor {
-        let found = self.tensors.get(name);
-        found.unwrap_or_else(|| panic!("the golden file has no {name}")).shallow_clone()
-    }
-
-    fn part(&self, prefix: &str) -> BTreeMap<String, Tensor> {
-        let named = self.tensors.iter();
-        named
-            .filter_map(|(n, t)| Some((n.strip_prefix(prefix)?.to_owned(), t.shallow_clone())))
-            .collect()
-    }
-
-    fn by_modality(&self, prefix: &str) -> [Tensor; 3] {
-        Modality::ALL.map(|m| self.get(&format!("{prefix}.{m}")))
-    }
-
-    fn inputs(&self) -> Inputs {
-        Inputs {
-            features: self.by_modality("input.features"),
-            seen: self.get("input.seen").to_kind(Kind::Bool),
-            valid: self.get("input.valid").to_kind(Kind::Bool),
-        }
-    }
-
     fn flag(&self, name: &str) -> bool {
         self.case["model"][name].as_bool().expect("a flag")
     }
@@ -79,12 +37,11 @@ impl Golden {
         let default = Config::resolve(None, None, None, &[]).expect("the default");
         let mut config: CumdfConfig = default.settings().expect("CUMDF's own");
         let [case, model] = [&self.case, &self.case["model"]];
-        let number = |v: &Value| v.as_i64().expect("an integer");
         config.model = ModelConfig {
-            hidden_dim: number(&model["hidden"]),
-            n_heads: number(&model["heads"]),
-            ffn_dim: number(&model["ffn"]),
-            kernel_sizes: Modality::ALL.map(|m| number(&model["kernels"][m.name()])),
+            hidden_dim: integer(&model["hidden"]),
+            n_heads: integer(&model["heads"]),
+            ffn_dim: integer(&model["ffn"]),
+            kernel_sizes: Modality::ALL.map(|m| integer(&model["kernels"][m.name()])),
             dropout: 0.0,
             input_noise: 0.0,
             conv_activation: match model["conv_activation"].as_str() {
@@ -107,7 +64,7 @@ impl Golden {
             lg_mmt: self.flag("lg_mmt"),
             maci: true,
         };
-        let float = |key: &str| case[key].as_f64().expect("a number");
+        let float = |key: &str| number(&case[key]);
         config.student.srd_projection = SrdProjection::Both;
         config.loss.reg = float("reg");
         config.loss.cou = float("cou");
@@ -121,54 +78,27 @@ impl Golden {
         config
     }
 
-    /// A corpus whose training targets are the golden ones: the only way to make targets.
-    fn corpus(&self) -> Corpus {
-        let distribution: Vec<Vec<f32>> =
-            Vec::try_from(self.get("target.distribution")).expect("rows");
-        let n = distribution.len();
+    /// A corpus whose training targets are the golden ones.
+    fn training(&self) -> Corpus {
+        let distribution = self.get("target.distribution");
         let (task, labels) = match self.case["task"].as_str() {
             Some("sentiment") => {
-                let scores = Vec::try_from(self.get("target.score")).expect("scores");
-                (Task::Sentiment { lo: -2, hi: 2 }, Labels::Scores(scores))
+                (Task::Sentiment { lo: -2, hi: 2 }, scores(&self.get("target.score")))
             }
-            _ => {
-                let rows = distribution.iter().map(|row| row.iter().map(|p| *p > 0.0).collect());
-                let classes = (0..5).map(|c| c.to_string()).collect();
-                (Task::Emotion { classes }, Labels::Classes(rows.collect()))
-            }
+            _ => (emotions(5), flags(&distribution)),
         };
-        let samples = |split: &str| Samples {
-            features: from_fn(|_| Tensor::ones([n as i64, 1, 1], (Kind::Float, Device::Cpu))),
-            labels: labels.clone(),
-            lengths: vec![1; n],
-            ids: (0..n).map(|i| format!("{split} {i}")).collect(),
-            present: vec![ModalitySet::ALL; n],
-            truth: None,
-        };
-        let splits = ["train", "valid", "test"].map(samples);
-        let dataset = Dataset::new("golden", task, splits).expect("a data set");
-        let soft = self.case["targets"] == "soft";
-        Corpus::prepare(&dataset, 0.0, soft, Device::Cpu).expect("a corpus")
+        self.corpus(task, &labels, self.case["targets"] == "soft")
     }
 
     fn student(&self, corpus: &Corpus) -> Student {
-        let dims = Modality::ALL.map(|m| self.case["model"]["dims"][m.name()].as_i64().expect("d"));
-        let shape = Shape { task: corpus.task.clone(), steps: corpus.steps, dims };
-        let problem = Problem { shape, ..pipeline::problem(corpus) };
+        let problem = pipeline::problem(corpus);
         let three = |t: Tensor| -> [Tensor; 3] { from_fn(|i| t.get(i as i64)) };
         let targets = TeacherTargets {
             fused: self.get("teacher.fused"),
             pairs: self.flag("lg_mmt").then(|| three(self.get("teacher.pairs"))),
             modalities: three(self.get("teacher.modalities")),
         };
-        let cx = Context {
-            problem: &problem,
-            train: &corpus.train,
-            device: Device::Cpu,
-            seed: 1,
-            stage: "student",
-            earlier: &[],
-        };
+        let cx = context(&problem, corpus, "student", &[]);
         let student = Student::new(&self.config(), &cx, Some(targets)).expect("a student");
         let (distil, params): (BTreeMap<_, _>, BTreeMap<_, _>) =
             self.part("param.").into_iter().partition(|(name, _)| name.starts_with("distil."));
@@ -179,21 +109,9 @@ impl Golden {
     }
 }
 
-/// The batch of all four samples, in order: they are of one length.
-fn whole_batch(corpus: &Corpus) -> TrainBatch<'_> {
-    corpus.train.complete_batches(10).next().expect("one batch")
-}
-
-fn close(what: &str, got: &Tensor, want: &Tensor) {
-    assert_eq!(got.size(), want.size(), "{what}");
-    let scale = want.abs().max().double_value(&[]).max(1.0);
-    let apart = (got - want).abs().max().double_value(&[]) / scale;
-    assert!(apart <= TOLERANCE, "{what} is {apart:.1e} apart\n got {got}\nwant {want}");
-}
-
 fn check(name: &str) {
     let golden = Golden::open(name);
-    let (inputs, corpus) = (golden.inputs(), golden.corpus());
+    let (inputs, corpus) = (golden.inputs("input", "input.valid"), golden.training());
     let batch = whole_batch(&corpus);
     let targets = batch.targets();
     close("targets", targets.distribution(), &golden.get("target.distribution"));
@@ -250,7 +168,6 @@ fn check(name: &str) {
     // One whole step.
     let student = golden.student(&corpus);
     let optimiser = &golden.case["optimiser"];
-    let number = |value: &Value| value.as_f64().expect("a number");
     let train = TrainConfig {
         learning_rate: number(&optimiser["lr"]),
         weight_decay: number(&optimiser["weight_decay"]),
@@ -271,11 +188,11 @@ fn check(name: &str) {
         ("srd_modalities", "srd.modalities"),
     ];
     for (ours, theirs) in losses {
-        let want = golden.tensors.get(&format!("loss.{theirs}"));
+        let want = golden.find(&format!("loss.{theirs}"));
         let want = want.filter(|want| want.double_value(&[]) != 0.0); // 0: the part is not there
         let got = terms.values().remove(ours);
         assert_eq!(got.is_some(), want.is_some(), "{name}: the term {ours}");
-        if let (Some(got), Some(want)) = (&got, want) {
+        if let (Some(got), Some(want)) = (&got, &want) {
             close(ours, got, want);
         }
     }
@@ -284,28 +201,22 @@ fn check(name: &str) {
     total.backward();
     let mut variables = checkpoint::variables(student.store());
     variables.extend(checkpoint::variables(student.scratch().expect("projections")));
-    let mut n_gradients = 0;
-    for (name, variable) in variables.iter().filter(|(_, v)| v.requires_grad()) {
-        let want = golden.get(&format!("grad.{name}"));
-        let grad = variable.grad();
-        let grad = if grad.defined() { grad } else { want.zeros_like() };
-        close(&format!("gradient of {name}"), &grad, &want);
-        n_gradients += 1;
-    }
-    assert_eq!(n_gradients, golden.part("grad.").len(), "{name}: parameters");
+    close_gradients(&golden, &variables);
+    close("gradient", &gradient_norm(variables.values()), &golden.get("out.grad_norm"));
     optimizer.clip(train.clip);
     optimizer.step(train.learning_rate);
     for (name, variable) in &variables {
         let want = golden.get(&format!("step.{name}"));
         // Adam turns the first gradient into its sign: where that is rounding noise (the key's
         // bias, which softmax cancels), so is the step, whose size is the learning rate.
-        let noise = golden.tensors.get(&format!("grad.{name}")).map(|grad| grad.abs().lt(1e-6));
+        let noise = golden.find(&format!("grad.{name}")).map(|grad| grad.abs().lt(1e-6));
         let got = match noise {
             Some(noise) => want.where_self(&noise, variable),
             None => variable.shallow_clone(),
         };
         close(&format!("{name} after a step"), &got, &want);
     }
+    golden.assert_all_read();
 }
 
 #[test]
@@ -337,7 +248,7 @@ fn the_ablation_without_lg_mmt_equals_torch_nn() {
 fn the_goldens_are_of_all_samples_at_once() {
     // An epoch shuffles; the test above relies on complete_batches not to.
     let golden = Golden::open("paper");
-    let corpus = golden.corpus();
+    let corpus = golden.training();
     let order = EpochOrder { seed: 1, epoch: 1, batch_size: 4, bucket: 1 };
     assert_eq!(corpus.train.epoch(Some(&MrmsConfig::complete()), order).len(), 1);
     assert_eq!(whole_batch(&corpus).rows(), [0, 1, 2, 3]);

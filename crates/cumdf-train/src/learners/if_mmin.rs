@@ -4,7 +4,7 @@
 //! source's scripts choose on the test split.
 
 use anyhow::{Context as _, Result};
-use cumdf_data::{MrmsConfig, TrainBatch};
+use cumdf_data::{Inputs, MrmsConfig, Targets, TrainBatch};
 use cumdf_model::{
     Predictor, Shape, checkpoint,
     if_mmin::{ENCODERS, IfMminConfig, IfMminStudent, IfMminTeacher, invariant_distance},
@@ -173,6 +173,20 @@ impl Teacher {
         let net = IfMminTeacher::new(&vs.root(), &config.model, &cx.problem.shape)?;
         Ok(Self { vs, net, cmd: config.teacher.cmd })
     }
+
+    /// The network.
+    pub fn net(&self) -> &IfMminTeacher {
+        &self.net
+    }
+
+    /// The losses of a batch.
+    pub fn terms(&self, complete: &Inputs, targets: &Targets) -> LossTerms {
+        let pass = self.net.forward(complete, true);
+        let mut terms = LossTerms::default();
+        terms.add("task", 1.0, || loss::score_or_flags(&pass.output, targets));
+        terms.add("cmd", self.cmd, || invariant_distance(&pass.embedded.invariant));
+        terms
+    }
 }
 
 impl Learner for Teacher {
@@ -189,11 +203,7 @@ impl Learner for Teacher {
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        let pass = self.net.forward(&batch.complete(), true);
-        let mut terms = LossTerms::default();
-        terms.add("task", 1.0, || loss::score_or_flags(&pass.output, batch.targets()));
-        terms.add("cmd", self.cmd, || invariant_distance(&pass.embedded.invariant));
-        terms
+        self.terms(&batch.complete(), batch.targets())
     }
 }
 
@@ -202,7 +212,8 @@ impl Learner for Teacher {
 pub struct Student {
     vs: VarStore,
     net: IfMminStudent,
-    teacher: IfMminTeacher, // frozen
+    teacher: IfMminTeacher,
+    frozen: VarStore, // the teacher's
     weights: StudentConfig,
 }
 
@@ -215,10 +226,11 @@ impl Student {
         let shape = &cx.problem.shape;
         let read = || {
             let (checkpoint, _) = teacher.open(ENTRY.name, cx)?;
-            let frozen = VarStore::new(cx.device);
+            let mut frozen = VarStore::new(cx.device);
             let net = IfMminTeacher::new(&frozen.root(), &config.model, shape)?;
             checkpoint::restore(&frozen, &checkpoint.tensors)
                 .with_context(|| teacher.path.display().to_string())?;
+            frozen.freeze();
             anyhow::Ok((frozen, net))
         };
         let (frozen, teacher) = read().context("cannot use the teacher")?;
@@ -232,7 +244,34 @@ impl Student {
                 variable.copy_(&trained[&name]);
             }
         }
-        Ok(Self { vs, net, teacher, weights: config.student.clone() })
+        Ok(Self { vs, net, teacher, frozen, weights: config.student.clone() })
+    }
+
+    /// The network.
+    pub fn net(&self) -> &IfMminStudent {
+        &self.net
+    }
+
+    /// The teacher and its variables, which never change.
+    pub fn teacher(&self) -> (&IfMminTeacher, &VarStore) {
+        (&self.teacher, &self.frozen)
+    }
+
+    /// The losses of a batch.
+    ///
+    /// - `complete`, `incomplete`: two views of the same samples, trimmed alike
+    pub fn terms(&self, complete: &Inputs, incomplete: &Inputs, targets: &Targets) -> LossTerms {
+        let wanted = self.teacher.targets(complete, incomplete);
+        let pass = self.net.forward(incomplete, true);
+        let mut terms = LossTerms::default();
+        terms.add("task", 1.0, || loss::score_or_flags(&pass.output, targets));
+        terms.add("imagine", self.weights.imagine, || {
+            pass.imagined.mse_loss(&wanted.imagined, Reduction::Mean)
+        });
+        terms.add("invariant", self.weights.invariant, || {
+            pass.embedded.invariant.mse_loss(&wanted.invariant, Reduction::Mean)
+        });
+        terms
     }
 }
 
@@ -250,18 +289,7 @@ impl Learner for Student {
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        let incomplete = batch.incomplete();
-        let wanted = self.teacher.targets(&batch.complete(), &incomplete);
-        let pass = self.net.forward(&incomplete, true);
-        let mut terms = LossTerms::default();
-        terms.add("task", 1.0, || loss::score_or_flags(&pass.output, batch.targets()));
-        terms.add("imagine", self.weights.imagine, || {
-            pass.imagined.mse_loss(&wanted.imagined, Reduction::Mean)
-        });
-        terms.add("invariant", self.weights.invariant, || {
-            pass.embedded.invariant.mse_loss(&wanted.invariant, Reduction::Mean)
-        });
-        terms
+        self.terms(&batch.complete(), &batch.incomplete(), batch.targets())
     }
 }
 
