@@ -114,7 +114,7 @@ pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
 }
 
 /// The same with widths of at most 48, made to fit a few samples exactly: no dropout, nothing
-/// hidden, no decay, a brisk step.
+/// hidden, no decay, a long step.
 pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
     let config =
         Config::resolve(None, None, None, &[format!("recipe={recipe}")]).expect("a recipe");
@@ -126,7 +126,7 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
             ("epochs", toml::Value::Integer(_)) => sets.push(format!("{key}={epochs}")),
             ("patience", _) => sets.push(format!("{key}={epochs}")),
             ("batch_size", _) => sets.push(format!("{key}=16")),
-            ("learning_rate", _) => sets.push(format!("{key}=0.003")),
+            ("learning_rate", _) => sets.push(format!("{key}=0.008")),
             (_, toml::Value::Integer(n)) if key.starts_with("model.") && *n > 48 => {
                 sets.push(format!("{key}=48"));
             }
