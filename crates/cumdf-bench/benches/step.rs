@@ -12,31 +12,36 @@ use std::{array::from_fn, hint::black_box, time::Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use cumdf_bench::work::training_step_flops;
 use cumdf_data::{Corpus, Dataset, EpochOrder, Labels, ModalitySet, Samples, Split, Task};
-use cumdf_model::DataShape;
+use cumdf_model::Problem;
 use cumdf_train::{
     config::Config,
     evaluate,
-    learner::Learner as _,
+    learner::{Learner as _, groups},
+    learners::cumdf::{CumdfConfig, STUDENT, Student, TEACHER, Teacher, TeacherTargets},
+    method::Context,
     optim::Optimizer,
     pipeline,
-    student::{Student, TeacherTargets},
-    teacher::Teacher,
+    policy::Clip,
 };
 use tch::{Device, Kind, Tensor};
+
+/// What is done to a long gradient.
+const CLIP: Clip = Clip::Norm(1.0);
 
 /// One size to measure at.
 struct Case {
     name: &'static str,
-    config: Config,
+    config: CumdfConfig,
     corpus: Corpus,
+    problem: Problem,
 }
 
 impl Case {
     /// The embedded default.
     fn synthetic() -> Self {
-        let config = Config::resolve(None, None, &[]).expect("the default configuration");
-        let corpus = pipeline::open_corpus(&config, Device::Cpu).expect("the synthetic corpus");
-        Self { name: "recommended/synthetic", config, corpus }
+        let mut config = Config::resolve(None, None, None, &[]).expect("the default configuration");
+        let corpus = pipeline::open_corpus(&mut config, Device::Cpu).expect("the synthetic corpus");
+        Self::new("recommended/synthetic", &config, corpus)
     }
 
     /// The paper's: d = 300, T = 50, B = 35, features 300 / 74 / 1024, every sample of full length.
@@ -45,7 +50,7 @@ impl Case {
         const T: i64 = 50;
         let sets = ["train.batch_size=35".to_owned()];
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/mosi.toml");
-        let config = Config::resolve(Some(path.as_ref()), None, &sets).expect("mosi.toml");
+        let config = Config::resolve(None, Some(path.as_ref()), None, &sets).expect("mosi.toml");
         tch::manual_seed(1);
         let samples = |split: Split| Samples {
             features: [300, 74, 1024].map(|d| Tensor::randn([N, T, d], (Kind::Float, Device::Cpu))),
@@ -58,19 +63,34 @@ impl Case {
         let task = Task::Sentiment { lo: -3, hi: 3 };
         let dataset = Dataset::new("paper's size", task, Split::ALL.map(samples)).expect("data");
         let corpus = Corpus::prepare(&dataset, 0.0, false, Device::Cpu).expect("a corpus");
-        Self { name: "paper/d300-t50-b35", config, corpus }
+        Self::new("paper/d300-t50-b35", &config, corpus)
     }
 
-    fn shape(&self) -> DataShape {
-        DataShape { dims: self.corpus.dims, n_classes: self.corpus.task.n_classes() as i64 }
+    fn new(name: &'static str, config: &Config, corpus: Corpus) -> Self {
+        let problem = pipeline::problem(&corpus);
+        Self { name, config: config.settings().expect("it is CUMDF's"), corpus, problem }
+    }
+
+    fn context(&self, stage: &'static str) -> Context<'_> {
+        Context {
+            problem: &self.problem,
+            train: &self.corpus.train,
+            device: Device::Cpu,
+            seed: 1,
+            stage,
+            earlier: &[],
+        }
     }
 
     fn student(&self) -> Student {
-        let bins = self.corpus.task.bin_scores();
-        let teacher = Teacher::new(&self.config, &self.shape(), bins.as_deref(), Device::Cpu);
-        let targets = TeacherTargets::of(teacher.expect("a teacher").net(), &self.corpus.train);
-        Student::new(&self.config, &self.shape(), bins.as_deref(), Device::Cpu, Some(targets))
-            .expect("a student")
+        let teacher = Teacher::new(&self.config, &self.context(TEACHER)).expect("a teacher");
+        let targets = TeacherTargets::of(teacher.net(), &self.corpus.train);
+        Student::new(&self.config, &self.context(STUDENT), Some(targets)).expect("a student")
+    }
+
+    fn optimizer(&self, student: &Student) -> Optimizer {
+        let train = &self.config.train;
+        Optimizer::new(groups(student, train).expect("the groups are CUMDF's"), train.betas)
     }
 
     fn order(&self, epoch: u64) -> EpochOrder {
@@ -89,7 +109,7 @@ fn benches(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group("step");
         group.sample_size(10).throughput(Throughput::Elements(batch_size as u64));
         let mut student = case.student();
-        let mut optimizer = Optimizer::new(student.groups(&case.config.train));
+        let mut optimizer = case.optimizer(&student);
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             let mut epoch = 0;
             bencher.iter_custom(|n_steps| {
@@ -97,12 +117,12 @@ fn benches(criterion: &mut Criterion) {
                 let mut spent = std::time::Duration::ZERO;
                 while left > 0 {
                     epoch += 1;
-                    for batch in case.corpus.train.epoch(masks, case.order(epoch)) {
+                    for batch in case.corpus.train.epoch(Some(masks), case.order(epoch)) {
                         let started = Instant::now();
                         let terms = student.loss(&batch);
                         optimizer.zero_grad();
                         terms.total().backward();
-                        optimizer.clip_norm(1.0);
+                        optimizer.clip(CLIP);
                         optimizer.step(1e-3);
                         spent += started.elapsed();
                         left -= 1;
@@ -120,7 +140,7 @@ fn benches(criterion: &mut Criterion) {
         group.sample_size(10).throughput(Throughput::Elements(case.corpus.train.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             bencher.iter(|| {
-                for batch in case.corpus.train.epoch(masks, case.order(1)) {
+                for batch in case.corpus.train.epoch(Some(masks), case.order(1)) {
                     black_box((batch.incomplete(), batch.targets().distribution().size()));
                 }
             });
@@ -131,7 +151,8 @@ fn benches(criterion: &mut Criterion) {
         group.sample_size(10).throughput(Throughput::Elements(case.corpus.test.len() as u64));
         let view = evaluate::view(ModalitySet::ALL, 0.2);
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
-            bencher.iter(|| evaluate::predict(student.predictor(), &case.corpus.test, &view));
+            let (net, prior) = (student.predictor(), &case.problem.prior);
+            bencher.iter(|| evaluate::predict(net, prior, &case.corpus.test, &view));
         });
         group.finish();
     }
@@ -140,7 +161,7 @@ fn benches(criterion: &mut Criterion) {
 /// The share of the machine's peak that a step at the paper's size reaches.
 fn share_of_peak(_: &mut Criterion) {
     let case = Case::paper();
-    let flops = training_step_flops(&case.config.model, &case.shape(), 35, 50);
+    let flops = training_step_flops(&case.config.model, &case.problem.shape, 35, 50);
     let [a, b]: [Tensor; 2] = from_fn(|_| Tensor::randn([1024, 1024], (Kind::Float, Device::Cpu)));
     let time = |mut f: Box<dyn FnMut() + '_>| {
         f();
@@ -154,13 +175,13 @@ fn share_of_peak(_: &mut Criterion) {
     };
     let peak = 2.0 * 1024f64.powi(3) / time(Box::new(|| drop(black_box(a.matmul(&b)))));
     let mut student = case.student();
-    let mut optimizer = Optimizer::new(student.groups(&case.config.train));
+    let mut optimizer = case.optimizer(&student);
     let masks = &case.config.masks;
-    let batch = case.corpus.train.epoch(masks, case.order(1)).next().expect("a batch");
+    let batch = case.corpus.train.epoch(Some(masks), case.order(1)).next().expect("a batch");
     let seconds = time(Box::new(|| {
         optimizer.zero_grad();
         student.loss(&batch).total().backward();
-        optimizer.clip_norm(1.0);
+        optimizer.clip(CLIP);
         optimizer.step(1e-3);
     }));
     println!(

@@ -1,10 +1,10 @@
 //! Regenerates the paper's tables from data: measured figures, the printed ones and the floor.
 //!
-//! - [`table1`]: the subcommand, from data files to `table1.{json,csv,md,tex}`;
-//! - [`cell`] and [`schedule`]: one training and its test in a process of its own, several at once,
-//!   continued where they stopped;
-//! - [`report`]: the only table type, and the only code that knows a layout;
-//! - [`paper`] and [`models`]: what the paper prints, and the rows of its tables.
+//! - [`grid`]: cells of (data set, variant, seed), trained once and tested under any view, in
+//!   processes of their own, continued where they stopped;
+//! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
+//! - [`report`]: the only table type, and its writers;
+//! - [`paper`]: what the paper prints.
 //!
 //! ```
 //! use cumdf_bench::paper;
@@ -17,10 +17,8 @@
 //! assert_eq!(paper::figure(&mosi, "cumdf", "lav", &Metric::Mae), Some(0.718));
 //! ```
 
-pub mod cell;
-pub mod models;
+pub mod artefact;
+pub mod grid;
 pub mod paper;
 pub mod report;
-pub mod schedule;
-pub mod table1;
 pub mod work;

@@ -1,11 +1,14 @@
 //! `cumdf-bench`: the paper's tables. See [`cumdf_bench`].
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
-use cumdf_bench::{cell, schedule, table1};
-use cumdf_train::{device, telemetry};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use cumdf_bench::{artefact::table1, grid::child};
+use cumdf_data::border;
+use cumdf_train::{config::Config, device, telemetry};
 
 /// Regenerates the tables of the CUMDF paper: what we measure, what the paper prints, and what
 /// simple answers reach, such as always the same one.
@@ -20,43 +23,36 @@ struct Cli {
 enum Command {
     /// Table 1: models under the seven sets of present modalities.
     Table1(table1::Args),
-    /// One training and its test; `table1` starts these.
+    /// One training and its test; tables start these.
     #[command(hide = true)]
-    Cell {
-        /// Folder that `table1` has prepared.
-        #[arg(long)]
-        dir: PathBuf,
-        /// Device to compute on.
-        #[arg(long)]
-        device: String,
-    },
+    Cell(child::Args),
 }
 
 fn main() -> ExitCode {
     // First of all: libtorch gives up on CUDA for good if it is asked before this.
     device::load_cuda();
-    match run(Cli::parse().command) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(err) => {
-            eprintln!("error: {err:#}");
-            ExitCode::FAILURE
+    let cli = Cli::try_parse().unwrap_or_else(|err| {
+        let _ = err.print();
+        if let Some(hint) = hint(&err) {
+            eprintln!("\n  tip: {hint}");
         }
+        std::process::exit(err.exit_code()) // 2 for a usage error
+    });
+    match cli.command {
+        Command::Table1(args) => {
+            telemetry::init(args.grid.verbose);
+            border::guard("cumdf-bench", || table1::run(&args))
+        }
+        Command::Cell(args) => child::main(&args),
     }
 }
 
-/// Whether all went well; the details have been told.
-fn run(command: Command) -> Result<bool> {
-    match command {
-        Command::Table1(args) => {
-            telemetry::init(args.verbose);
-            table1::run(&args)
-        }
-        Command::Cell { dir, device } => {
-            schedule::end_with_parent();
-            telemetry::init(true);
-            device::set_threads(1);
-            cell::run(&dir, &device).map(|_| true)
-        }
-    }
+/// To an argument that is not known: keys of the configuration are given with `--set`.
+fn hint(err: &clap::Error) -> Option<String> {
+    let ContextValue::String(argument) = err.get(ContextKind::InvalidArg)? else { return None };
+    let name = argument.strip_prefix("--").filter(|_| err.kind() == ErrorKind::UnknownArgument)?;
+    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"));
+    let keys: Vec<_> = keys.iter().map(|key| format!("--set {key}=..")).collect();
+    (!keys.is_empty())
+        .then(|| format!("a key of the configuration is given as {}", keys.join(" or ")))
 }

@@ -1,15 +1,15 @@
 //! The work in a training step, counted from the shapes.
 
-use cumdf_model::{DataShape, ModelConfig};
+use cumdf_model::{Shape, cumdf::ModelConfig};
 
-/// Floating-point operations of a student's step: matrix products alone, a multiplication and an
+/// Floating-point operations of a step of CUMDF's student: matrix products alone, a multiplication and an
 /// addition each, backward counted as twice forward.
 ///
 /// Follows what the network computes: one product per unordered pair in GMCKE, one query token in
 /// LG-MMT, no projection in the counterfactual passes.
 ///
 /// - `batch`: `B`; `steps`: `T`
-pub fn training_step_flops(cfg: &ModelConfig, shape: &DataShape, batch: i64, steps: i64) -> f64 {
+pub fn training_step_flops(cfg: &ModelConfig, shape: &Shape, batch: i64, steps: i64) -> f64 {
     let (b, t, d, f) = (batch as f64, steps as f64, cfg.hidden_dim as f64, cfg.ffn_dim as f64);
     let (h, tokens) = (cfg.n_heads as f64, b * t);
     let conv: f64 = (shape.dims.iter().zip(cfg.kernel_sizes))

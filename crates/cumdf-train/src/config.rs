@@ -31,7 +31,7 @@ const COMMON: [&str; 4] = ["recipe", "method", "seed", "data"];
 /// Keys that hold one of several things: a new value replaces the old one, never mixes with it.
 const ONE_OF: [&str; 2] = ["clip", "schedule"];
 /// Larger seeds are not exact in every reader of JSON.
-const LARGEST_SEED: u64 = (1 << 53) - 1;
+pub const LARGEST_SEED: u64 = (1 << 53) - 1;
 /// Standardised values cut closer than this to 0 would hold next to nothing.
 const LEAST_CLIP: f64 = 0.1;
 

@@ -1,0 +1,159 @@
+//! What the hidden subcommand `cell` does: it trains one cell, if that is still to be done, and
+//! predicts the test split under the views that are still missing.
+//!
+//! A cell runs in a process of its own with one thread. libtorch's random generator is global to a
+//! process, so two trainings cannot share one; and models this small gain more from two processes
+//! than from two threads.
+
+use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use cumdf_data::{Corpus, Dataset, View, border, files};
+use cumdf_model::Prior;
+use cumdf_train::{
+    device, evaluate,
+    pipeline::{self, Place},
+    registry, telemetry,
+};
+use serde_json::Value;
+use tch::Device;
+
+use super::{
+    cell::{self, Lock, Trained},
+    fitted, store,
+};
+
+/// The exit code when another process works on the cell: `EX_TEMPFAIL` of sysexits.h.
+pub const HELD: u8 = 75;
+
+/// Somebody may only be looking whether the folder is in use, so the lock is tried so often.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// Arguments of `cell`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Folder that the parent has prepared.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The data file.
+    #[arg(long)]
+    data: PathBuf,
+    /// Device to compute on.
+    #[arg(long)]
+    device: String,
+    /// Views to predict under, by their keys.
+    #[arg(long = "view", value_parser = |key: &str| store::parse_key(key))]
+    views: Vec<View>,
+}
+
+/// The whole process, but for its `main`.
+pub fn main(args: &Args) -> ExitCode {
+    end_with_parent();
+    telemetry::init(true);
+    device::set_threads(1);
+    let lock = match lock(args) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return ExitCode::from(HELD),
+        Err(err) => return border::guard("cumdf-bench", || Err(err)),
+    };
+    let code = border::guard("cumdf-bench", || run(args).map(|()| true));
+    drop(lock);
+    code
+}
+
+fn lock(args: &Args) -> Result<Option<Lock>> {
+    for _ in 0..TRIES {
+        match cell::lock(&args.dir)? {
+            Lock::Held => thread::sleep(BETWEEN_TRIES),
+            mine => return Ok(Some(mine)),
+        }
+    }
+    Ok(None)
+}
+
+/// Ends this process when standard input closes: a child without its parent would go on for hours
+/// unseen, and hold its folder.
+fn end_with_parent() {
+    thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        files::discard_unfinished();
+        std::process::exit(1);
+    });
+}
+
+fn run(args: &Args) -> Result<()> {
+    let dir = &args.dir;
+    let identity = cell::identity(dir).with_context(|| {
+        format!("{} was not prepared: start this through table1", dir.display())
+    })?;
+    let device = device::parse_device(&args.device)?;
+    let dataset = Dataset::open(&args.data)?;
+    ensure!(
+        identity["data"]["sha256"] == dataset.sha256.as_str(),
+        "{} changed while the table was being made; run the same command again",
+        args.data.display()
+    );
+    let missing = |corpus: &Corpus| {
+        let read = |view: &View| store::read(dir, view, &corpus.task, corpus.test.ids());
+        args.views.iter().copied().filter(|view| read(view).is_err()).collect::<Vec<_>>()
+    };
+    let method = identity["method"].as_str().unwrap_or_default();
+    if let Some(fitted) = fitted::find(method) {
+        let clip = identity["data"]["clip"].as_f64().unwrap_or_default();
+        let corpus = Corpus::prepare(&dataset, clip, false, device)?;
+        drop(dataset);
+        let views = missing(&corpus);
+        let answers = (fitted.answers)(&corpus, &views)?;
+        for (view, answers) in views.iter().zip(answers) {
+            store::write(dir, view, &corpus.task, corpus.test.ids(), &answers)?;
+        }
+        return Ok(());
+    }
+    let mut config = cell::config(dir)?;
+    config.data.file.clone_from(&args.data);
+    let corpus = Corpus::prepare(&dataset, config.data.clip, config.data.soft_labels, device)?;
+    drop(dataset);
+    let trained = match cell::trained(dir) {
+        Some(trained) => trained,
+        None => {
+            let fitted = pipeline::train(&config, &corpus, device, &Place::resuming(dir))?;
+            let checkpoint = fitted.best.strip_prefix(dir).unwrap_or(&fitted.best).to_owned();
+            let trained = Trained {
+                checkpoint,
+                best_epoch: fitted.best_epoch,
+                epochs: fitted.epochs,
+                device: format!("{device:?}"),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            cell::note_trained(dir, &trained)?;
+            trained
+        }
+    };
+    predict(args, &trained, &identity, &corpus, &missing(&corpus), device)
+}
+
+fn predict(
+    args: &Args,
+    trained: &Trained,
+    identity: &Value,
+    corpus: &Corpus,
+    views: &[View],
+    device: Device,
+) -> Result<()> {
+    let path = args.dir.join(&trained.checkpoint);
+    let loaded = registry::load(&path, device)?;
+    ensure!(
+        loaded.header.identity["seed"] == identity["seed"]
+            && loaded.header.data.sha256 == corpus.sha256,
+        "{} is the checkpoint of another training; --fresh trains anew",
+        path.display()
+    );
+    let prior: &Prior = &loaded.header.data.prior;
+    for view in views {
+        let predicted = evaluate::predict(loaded.predictor.as_ref(), prior, &corpus.test, view)?;
+        store::write(&args.dir, view, &corpus.task, corpus.test.ids(), &predicted.answers)?;
+        tracing::debug!("tested under {}", store::key(view));
+    }
+    Ok(())
+}

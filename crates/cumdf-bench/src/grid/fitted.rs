@@ -1,0 +1,23 @@
+//! Floors that are solved for rather than trained: one result, whatever the seed.
+
+use cumdf_data::{Corpus, View};
+use cumdf_train::answers::Answers;
+
+/// A floor that needs no seed and no training.
+#[derive(Debug)]
+pub struct Fitted {
+    /// Its name, as a [`Variant`](super::variants::Variant)'s `method`.
+    pub name: &'static str,
+    /// Counts the changes of what it computes, as a method's formula does.
+    pub formula: u32,
+    /// Its answers to the test split under each view, in file order.
+    pub answers: fn(&Corpus, &[View]) -> anyhow::Result<Vec<Answers>>,
+}
+
+/// All of them.
+pub static FITTED: &[Fitted] = &[];
+
+/// The one called `name`, if there is one.
+pub fn find(name: &str) -> Option<&'static Fitted> {
+    FITTED.iter().find(|fitted| fitted.name == name)
+}

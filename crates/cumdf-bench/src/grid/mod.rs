@@ -1,0 +1,299 @@
+//! The grid of (data set, variant, seed): its cells are trained once and tested under any view.
+//!
+//! A table or a figure only says which [`variants`] it wants under which views ([`measure`]), and
+//! lays out what comes back. What is there already is not done again, whatever table asked for it.
+
+pub mod cell;
+pub mod child;
+pub mod fitted;
+mod fresh;
+pub mod pool;
+mod settings;
+pub mod source;
+pub mod store;
+pub mod variants;
+
+use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf, thread};
+
+use anyhow::Result;
+use cumdf_data::View;
+use cumdf_train::{
+    device,
+    metrics::{Metric, Metrics, score},
+};
+
+use self::{
+    cell::Cell,
+    pool::{Job, Options},
+    source::Source,
+    variants::{Variant, Work},
+};
+use crate::report::table::{Estimate, Value};
+
+/// The arguments that all tables have.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// A data file in the native layout (docs/data.md); may be given several times.
+    ///
+    /// Every model takes its default recipe, unless --config says otherwise. Without --data and
+    /// --config the table is made for the synthetic sentiment corpus, which is written to data/ at
+    /// first use.
+    #[arg(long, value_name = "FILE.h5")]
+    pub data: Vec<PathBuf>,
+
+    /// A configuration, such as configs/mosi.toml; may be given several times.
+    ///
+    /// It is for the rows of its own method; the others take their default recipes on the same data.
+    /// It names its own data file; with --data beside it, one configuration is used for all files,
+    /// several for one file, and as many configurations as files are paired with them in order.
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Vec<PathBuf>,
+
+    /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation. Default: all that are
+    /// built.
+    ///
+    /// The simple answers that a model must beat to be of use (floors) are always in the table.
+    #[arg(long, value_name = "MODELS", value_delimiter = ',')]
+    pub models: Vec<String>,
+
+    /// Number of seeds, counted up from the configuration's. The paper takes 5.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2",
+        allow_negative_numbers = true,
+        value_parser = settings::parse_seeds
+    )]
+    pub seeds: usize,
+
+    /// Overrides a key, such as train.batch_size=16, of every row whose method has it; may be given
+    /// several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Where to compute: auto, cpu, cuda, cuda:N or mps.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+
+    /// Trainings at once, each in a process with one thread and the data in memory. Default: the
+    /// number of cores, or 1 on a GPU.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+
+    /// Do everything again, even what is finished in --out. What was there is kept, its folders
+    /// renamed to <name>.old-1, .old-2, ...
+    #[arg(long)]
+    pub fresh: bool,
+
+    /// Show what the trainings say, and all metrics in the terminal.
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// What was measured for a table.
+#[derive(Debug)]
+pub struct Measured {
+    /// The data sets.
+    pub sources: Vec<Source>,
+    /// Every cell that was asked for.
+    pub runs: Vec<Run>,
+    /// Settings of the command line in words, per data set.
+    pub changed: Vec<Vec<String>>,
+}
+
+/// A cell and what came of it.
+#[derive(Debug)]
+pub struct Run {
+    /// Position of its data set.
+    pub source: usize,
+    /// Key of its variant.
+    pub variant: &'static str,
+    /// Its seed; `None` where none plays a part.
+    pub seed: Option<u64>,
+    /// The recipe that its settings start from; `None` for what has none.
+    pub recipe: Option<String>,
+    /// The metrics of its stored predictions under each view, or why there are none.
+    pub outcome: Result<Vec<(View, Metrics)>, String>,
+}
+
+/// Trains and tests whatever is missing in `<out>/cells`, and scores the stored predictions. `None`
+/// when nothing was done because the question of `--fresh` was answered by no.
+///
+/// - `views`: what each data set is tested under
+///
+/// # Errors
+/// When the arguments cannot be followed. A cell that fails is no error: its [`Run`] says why.
+pub fn measure(
+    args: &Args,
+    out: &std::path::Path,
+    variants: &[Variant],
+    views: impl Fn(&Source) -> Vec<View>,
+) -> Result<Option<Measured>> {
+    let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
+    let sources = source::open_all(&args.config, &args.data, &args.set)?;
+    let plan = Plan::new(args, out, &sources, variants, views)?;
+    cumdf_data::files::sweep(out);
+    if args.fresh {
+        let cells: Vec<_> = plan.jobs.iter().map(|job| &job.cell).collect();
+        if !fresh::move_aside(&cells)? {
+            return Ok(None);
+        }
+    }
+    plan.jobs.iter().for_each(|job| job.cell.sweep());
+
+    let (done, open): (Vec<_>, Vec<_>) =
+        (0..plan.jobs.len()).partition(|i| plan.jobs[*i].is_done());
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let n_processes = args.jobs.map_or(if on_gpu { 1 } else { cores }, NonZeroUsize::get);
+    if !done.is_empty() {
+        tracing::info!("{} are finished already in {}", cells(done.len()), out.display());
+    }
+    let Plan { jobs, runs, changed } = plan;
+    let mut jobs: Vec<_> = jobs.into_iter().map(Some).collect();
+    let todo: Vec<Job> = open.iter().filter_map(|i| jobs[*i].take()).collect();
+    if !todo.is_empty() {
+        let n_to_test = todo.iter().filter(|job| job.cell.is_finished()).count();
+        let only = match n_to_test {
+            0 => String::new(),
+            n => format!(" ({n} of them only to test)"),
+        };
+        let at_once = n_processes.min(todo.len());
+        tracing::info!("{} to run{only}, {at_once} at once", cells(todo.len()));
+    }
+    let without = if args.fresh { " without --fresh" } else { "" };
+    let options = Options {
+        n_processes,
+        device: args.device.clone(),
+        verbose: args.verbose,
+        after_interrupt: format!("the same command{without} goes on where they stopped"),
+    };
+    let mut results: Vec<_> = jobs.iter().map(|_| Ok(())).collect();
+    for (i, result) in open.iter().zip(pool::run(&todo, &options)) {
+        results[*i] = result;
+    }
+    for (i, job) in open.into_iter().zip(todo) {
+        jobs[i] = Some(job);
+    }
+    let outcomes: Vec<_> = jobs
+        .iter()
+        .zip(results)
+        .map(|(job, result)| {
+            let job = job.as_ref().expect("every job is back in its place");
+            result.and_then(|()| metrics(job)).map_err(|err| format!("{err:#}"))
+        })
+        .collect();
+    let runs = runs.into_iter().map(|(job, run)| Run { outcome: outcomes[job].clone(), ..run });
+    let runs = runs.collect();
+    Ok(Some(Measured { sources, runs, changed }))
+}
+
+fn cells(n: usize) -> String {
+    if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") }
+}
+
+/// The metrics of a job's stored predictions.
+fn metrics(job: &Job) -> Result<Vec<(View, Metrics)>> {
+    let of = |view: &View| {
+        let answers = job.answers(view)?;
+        Ok((*view, score(&job.source.task, job.source.labels(), &answers)))
+    };
+    job.views.iter().map(of).collect()
+}
+
+/// What is to be there at the end.
+struct Plan<'a> {
+    jobs: Vec<Job<'a>>,
+    runs: Vec<(usize, Run)>, // with the position of the job; a cell may be wanted twice
+    changed: Vec<Vec<String>>,
+}
+
+impl<'a> Plan<'a> {
+    /// All cells: a first seed of everything, then a second, so that a table is soon complete.
+    fn new(
+        args: &Args,
+        out: &std::path::Path,
+        sources: &'a [Source],
+        variants: &[Variant],
+        views: impl Fn(&Source) -> Vec<View>,
+    ) -> Result<Self> {
+        let mut wanted = Vec::new(); // (place in the order, source, recipe, cell)
+        let mut changed = Vec::new();
+        for (s, source) in sources.iter().enumerate() {
+            let trained: Vec<_> = variants
+                .iter()
+                .filter_map(|variant| match variant.work()? {
+                    Work::Train(entry) => Some((*variant, entry)),
+                    Work::Fit(_) | Work::Constant => None,
+                })
+                .collect();
+            let resolved = settings::resolve(source, &trained, &args.set)?;
+            for ((variant, _), config) in trained.iter().zip(resolved.configs) {
+                for (turn, seed) in
+                    settings::seeds(config.seed, args.seeds)?.into_iter().enumerate()
+                {
+                    let mut config = config.clone();
+                    config.seed = seed;
+                    let recipe = Some(config.recipe.clone());
+                    wanted.push((turn, s, recipe, Cell::trained(out, source, variant.key, config)));
+                }
+            }
+            for variant in variants {
+                if let Some(Work::Fit(fitted)) = variant.work() {
+                    let cell = Cell::fitted(out, source, variant.key, fitted, &source.read);
+                    wanted.push((0, s, None, cell));
+                }
+            }
+            changed.push(resolved.changed);
+        }
+        wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and rows keep their order
+        let mut plan = Self { jobs: Vec::new(), runs: Vec::new(), changed };
+        let mut known = HashMap::new();
+        for (_, s, recipe, cell) in wanted {
+            let run = Run {
+                source: s,
+                variant: cell.variant,
+                seed: cell.seed,
+                recipe,
+                outcome: Ok(Vec::new()),
+            };
+            let job = *known.entry(cell.dir.clone()).or_insert_with(|| {
+                let views = views(&sources[s]);
+                plan.jobs.push(Job { cell, source: &sources[s], views });
+                plan.jobs.len() - 1
+            });
+            plan.runs.push((job, run));
+        }
+        Ok(plan)
+    }
+}
+
+impl Measured {
+    /// The runs of a variant on a data set.
+    pub fn runs_of(&self, source: usize, variant: &str) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(move |run| run.source == source && run.variant == variant)
+    }
+
+    /// Mean and spread over seeds, or why there are none.
+    pub fn value(&self, source: usize, variant: &str, view: &View, metric: &Metric) -> Value {
+        let of = |run: &Run| {
+            let figures = run.outcome.as_ref().ok()?;
+            figures.iter().find(|(other, _)| other == view)?.1.get(metric)
+        };
+        let values: Vec<_> = self.runs_of(source, variant).filter_map(of).collect();
+        match Estimate::of(&values) {
+            Some(estimate) => Value::Measured(estimate),
+            None => {
+                let errors = self.runs_of(source, variant).filter_map(|run| {
+                    let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
+                    Some(format!("{seed}{}", run.outcome.as_ref().err()?))
+                });
+                Value::Failed(errors.collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
+
+    /// Cells that failed.
+    pub fn n_failed(&self) -> usize {
+        self.runs.iter().filter(|run| run.outcome.is_err()).count()
+    }
+}

@@ -1,0 +1,189 @@
+//! Which of the settings on the command line are whose: a table has rows of several methods, each
+//! with keys of its own.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use cumdf_train::{
+    config::{Config, LARGEST_SEED},
+    method::Entry,
+};
+use serde_json::Value;
+
+use super::{source::Source, variants::Variant};
+
+/// Largest number of seeds: more is a slip.
+const MOST_SEEDS: usize = 1000;
+
+/// The configuration that says where a data set lies and how it is read, whatever the method.
+///
+/// # Errors
+/// As [`Config::resolve`].
+pub(super) fn base(config: Option<&Path>, data: Option<&Path>, sets: &[String]) -> Result<Config> {
+    let of_data = |set: &&String| key(set).starts_with("data.");
+    let sets: Vec<_> = sets.iter().filter(of_data).cloned().collect();
+    Config::resolve(None, config, data, &sets)
+}
+
+/// The configurations of trained variants on one data set.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// One per variant, in order.
+    pub configs: Vec<Config>,
+    /// The settings of the command line in words, for a note: `train.batch_size=8 (no key of mlp)`.
+    pub changed: Vec<String>,
+}
+
+/// Resolves the configurations of `variants` on `source`. Each gets those of `sets` whose key it
+/// has; what makes a variant what it is comes last.
+///
+/// # Errors
+/// When no variant has a key, or values are out of range.
+pub(super) fn resolve(
+    source: &Source,
+    variants: &[(Variant, &'static Entry)],
+    sets: &[String],
+) -> Result<Resolved> {
+    let mut configs = Vec::new();
+    let mut with: Vec<Vec<&str>> = vec![Vec::new(); sets.len()]; // keys of the variants that have it
+    for (variant, entry) in variants {
+        let recipe = variant.recipe.filter(|_| source.config(entry.name).is_none());
+        let recipe = recipe.map(|name| format!("recipe={name}"));
+        let plain: Vec<_> = recipe.iter().cloned().collect();
+        let table = source.resolve(entry, &plain)?.to_json();
+        let mut own = plain;
+        for (set, with) in sets.iter().zip(&mut with) {
+            if is_for(set, variant, entry, &table) {
+                own.push(set.clone());
+                with.push(variant.key);
+            }
+        }
+        own.extend(variant.set.iter().map(ToString::to_string));
+        let config = source.resolve(entry, &own).with_context(|| variant.key.to_owned())?;
+        configs.push(config);
+    }
+    let mut changed = Vec::new();
+    for (set, with) in sets.iter().zip(&with) {
+        let without: Vec<_> =
+            variants.iter().map(|(v, _)| v.key).filter(|key| !with.contains(key)).collect();
+        match (with.is_empty(), without.is_empty()) {
+            (true, _) if key(set).starts_with("data.") && variants.is_empty() => {}
+            (true, _) => return Err(nobody_has(set, source, variants)),
+            (false, true) => changed.push(set.clone()),
+            (false, false) => changed.push(format!("{set} (not for {})", without.join(", "))),
+        }
+    }
+    Ok(Resolved { configs, changed })
+}
+
+/// Whether a setting is one of a variant's, and not one that the variant itself decides.
+fn is_for(set: &str, variant: &Variant, entry: &Entry, table: &Value) -> bool {
+    let name = key(set);
+    if name == "recipe" {
+        let value = set.split_once('=').map_or("", |(_, value)| value).trim().trim_matches('"');
+        return entry.recipes.iter().any(|recipe| recipe.name == value);
+    }
+    has(table, name) && !variant.set.iter().any(|own| key(own) == name)
+}
+
+/// Whether a resolved configuration has a key. Groups of parameters have names of their own, which
+/// no table lists.
+fn has(table: &Value, name: &str) -> bool {
+    let mut at = table;
+    for part in name.split('.') {
+        match at.get(part) {
+            Some(_) if part == "groups" => return true,
+            Some(inner) => at = inner,
+            None => return false,
+        }
+    }
+    true
+}
+
+fn key(set: &str) -> &str {
+    set.split_once('=').map_or(set, |(key, _)| key).trim()
+}
+
+/// Why a setting is refused that none of the rows can follow.
+fn nobody_has(set: &str, source: &Source, variants: &[(Variant, &'static Entry)]) -> anyhow::Error {
+    let Some((_, entry)) = variants.first() else {
+        return anyhow!("--set {set}: none of the chosen rows is trained");
+    };
+    if let Some((variant, _)) =
+        variants.iter().find(|(v, _)| v.set.iter().any(|own| key(own) == key(set)))
+    {
+        return anyhow!(
+            "--set {set}: the rows of this table decide {} themselves ({} has {}); choose rows \
+             with --models",
+            key(set),
+            variant.key,
+            variant.set.join(", ")
+        );
+    }
+    // The trainer's own words, with a key that may be meant.
+    match source.resolve(entry, &[set.to_owned()]) {
+        Err(err) => err,
+        Ok(_) => anyhow!("--set {set}: no row of this table has that key"),
+    }
+}
+
+/// Reads `--seeds`.
+///
+/// # Errors
+/// In plain words.
+pub(super) fn parse_seeds(text: &str) -> Result<usize, String> {
+    let n = text.parse().ok().filter(|n| (1..=MOST_SEEDS).contains(n));
+    n.ok_or_else(|| format!("the number of seeds is a whole number from 1 to {MOST_SEEDS}"))
+}
+
+/// The seeds `first`, `first + 1`, ..: `n` of them.
+///
+/// # Errors
+/// When the last one would be too large to be exact everywhere.
+pub(super) fn seeds(first: u64, n: usize) -> Result<Vec<u64>> {
+    let last = first.checked_add(n as u64 - 1).filter(|last| *last <= LARGEST_SEED);
+    let Some(last) = last else {
+        bail!(
+            "--seeds {n}: counted up from seed = {first}, they would exceed {LARGEST_SEED}, the \
+             largest seed; choose a smaller --set seed=.."
+        );
+    };
+    ensure!(n > 0, "--seeds 0: there is nothing to do");
+    Ok((first..=last).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_seeds_is_told_in_plain_words() {
+        assert_eq!(parse_seeds("5"), Ok(5));
+        for bad in ["0", "-1", "1.5", "x", "", "1001", "99999999999999999999"] {
+            let err = parse_seeds(bad).unwrap_err();
+            assert_eq!(err, "the number of seeds is a whole number from 1 to 1000", "{bad}");
+        }
+    }
+
+    #[test]
+    fn seeds_beyond_the_largest_are_refused_and_do_not_panic() {
+        assert_eq!(seeds(7, 3).unwrap(), [7, 8, 9]);
+        assert_eq!(seeds(LARGEST_SEED, 1).unwrap(), [LARGEST_SEED]);
+        for first in [LARGEST_SEED, i64::MAX as u64, u64::MAX] {
+            let err = seeds(first, 2).unwrap_err().to_string();
+            assert!(err.contains("the largest seed"), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_path_and_groups_have_names_of_their_own() {
+        let table =
+            serde_json::json!({ "seed": 1, "train": { "clip": { "norm": 1.0 }, "groups": {} } });
+        for known in ["seed", "train", "train.clip.norm", "train.groups.audio.learning_rate"] {
+            assert!(has(&table, known), "{known}");
+        }
+        for unknown in ["epochs", "train.epochs", "seed.x", "train.clip.value"] {
+            assert!(!has(&table, unknown), "{unknown}");
+        }
+    }
+}

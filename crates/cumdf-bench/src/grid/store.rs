@@ -1,0 +1,236 @@
+//! Every sample's prediction, kept: one CSV file per view in a cell's folder `views`.
+//!
+//! Metrics are computed from what is read back here, never from what is still in memory, so a
+//! figure and the predictions beside it cannot differ. The columns say what kind of answer it is:
+//! `score`; `p_<class>` for a distribution over classes (bins or emotions); `flag_<class>` for a
+//! decision per emotion. Numbers are printed so that they read back exactly.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use cumdf_data::{ModalitySet, Task, View};
+use cumdf_train::{answers::Answers, evaluate::EVAL_SEED, run_dir::write_atomic};
+
+/// The folder of the predictions in a cell's folder.
+pub const FOLDER: &str = "views";
+
+/// A view's name in files and between processes: `la`, `la-p0.3`, `la-p0.3-s7`.
+pub fn key(view: &View) -> String {
+    let mut key = view.condition.key();
+    if view.drop_ratio > 0.0 {
+        key += &format!("-p{}", view.drop_ratio);
+    }
+    if view.seed != EVAL_SEED {
+        key += &format!("-s{}", view.seed);
+    }
+    key
+}
+
+/// Reads a [`key`].
+///
+/// # Errors
+/// When it is none.
+pub fn parse_key(key: &str) -> Result<View> {
+    let mut parts = key.split('-');
+    let condition: ModalitySet = parts.next().unwrap_or_default().parse()?;
+    let mut view = View { condition, drop_ratio: 0.0, seed: EVAL_SEED };
+    for part in parts {
+        let none = || format!("`{key}` is no view: {part:?}");
+        match part.split_at_checked(1) {
+            Some(("p", ratio)) => view.drop_ratio = ratio.parse().with_context(none)?,
+            Some(("s", seed)) => view.seed = seed.parse().with_context(none)?,
+            _ => bail!("{}", none()),
+        }
+    }
+    ensure!((0.0..1.0).contains(&view.drop_ratio), "`{key}`: a drop ratio lies in [0, 1)");
+    Ok(view)
+}
+
+/// Where the predictions of a cell under `view` lie.
+pub fn path(cell: &Path, view: &View) -> PathBuf {
+    cell.join(FOLDER).join(format!("{}.csv", key(view)))
+}
+
+/// Writes the predictions of a cell under `view`, whole or not at all.
+///
+/// - `ids`: names of the samples, in the order of `answers`
+///
+/// # Errors
+/// When a prediction is not a number, or the file cannot be written.
+pub fn write(
+    cell: &Path,
+    view: &View,
+    task: &Task,
+    ids: &[String],
+    answers: &Answers,
+) -> Result<()> {
+    ensure!(answers.is_finite(), "under {} a prediction is not a number", view.condition);
+    ensure!(answers.len() == ids.len(), "{} answers to {} samples", answers.len(), ids.len());
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(Form::of(answers).head(task))?;
+    for (i, id) in ids.iter().enumerate() {
+        csv.write_field(id)?;
+        match answers {
+            Answers::Scores(scores) => csv.write_field(scores[i].to_string())?,
+            Answers::Classes(rows) | Answers::Flags(rows) => {
+                for p in &rows[i] {
+                    csv.write_field(p.to_string())?;
+                }
+            }
+        }
+        csv.write_record(None::<&[u8]>)?;
+    }
+    let path = path(cell, view);
+    let folder = cell.join(FOLDER);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    write_atomic(&path, &csv.into_inner()?)
+}
+
+/// Reads the predictions of a cell under `view`.
+///
+/// # Errors
+/// When there are none, or the file is damaged or of other samples.
+pub fn read(cell: &Path, view: &View, task: &Task, ids: &[String]) -> Result<Answers> {
+    let path = path(cell, view);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse(&text, task, ids).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// What kind of answer a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Scores,
+    Classes,
+    Flags,
+}
+
+impl Form {
+    fn of(answers: &Answers) -> Self {
+        match answers {
+            Answers::Scores(_) => Self::Scores,
+            Answers::Classes(_) => Self::Classes,
+            Answers::Flags(_) => Self::Flags,
+        }
+    }
+
+    /// The forms that answer a task.
+    fn fit(task: &Task) -> [Self; 2] {
+        match task {
+            Task::Sentiment { .. } => [Self::Scores, Self::Classes],
+            Task::Emotion { .. } => [Self::Flags, Self::Classes],
+        }
+    }
+
+    fn head(self, task: &Task) -> Vec<String> {
+        let per_class = |prefix: &str| {
+            task.class_names().iter().map(|class| format!("{prefix}{class}")).collect()
+        };
+        let columns: Vec<String> = match self {
+            Self::Scores => vec!["score".into()],
+            Self::Classes => per_class("p_"),
+            Self::Flags => per_class("flag_"),
+        };
+        std::iter::once("id".to_owned()).chain(columns).collect()
+    }
+}
+
+fn parse(text: &str, task: &Task, ids: &[String]) -> Result<Answers> {
+    ensure!(text.ends_with('\n'), "its last line is torn");
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let head: Vec<String> = csv.headers()?.iter().map(str::to_owned).collect();
+    let form = Form::fit(task).into_iter().find(|form| form.head(task) == head);
+    let form = form.with_context(|| format!("its columns are {}", head.join(", ")))?;
+    let mut rows: Vec<Vec<f32>> = Vec::with_capacity(ids.len());
+    for record in csv.records() {
+        let record = record?;
+        let (i, id) = (rows.len(), record.get(0).unwrap_or_default());
+        let expected = ids.get(i).with_context(|| format!("it has more than {i} samples"))?;
+        ensure!(id == expected, "its sample {} is {id}, not {expected}", i + 1);
+        let row = record.iter().skip(1).map(|text| match text.parse::<f32>() {
+            Ok(value) if value.is_finite() => Ok(value),
+            _ => bail!("{id}: {text:?} is not a number"),
+        });
+        rows.push(row.collect::<Result<_>>()?);
+    }
+    ensure!(rows.len() == ids.len(), "it has {} of {} samples", rows.len(), ids.len());
+    Ok(match form {
+        Form::Scores => Answers::Scores(rows.into_iter().map(|row| row[0]).collect()),
+        Form::Classes => Answers::Classes(rows),
+        Form::Flags => Answers::Flags(rows),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(condition: &str, drop_ratio: f64, seed: u64) -> View {
+        View { condition: condition.parse().unwrap(), drop_ratio, seed }
+    }
+
+    #[test]
+    fn views_have_names_that_read_back() {
+        for (view, name) in [
+            (view("la", 0.0, EVAL_SEED), "la"),
+            (view("lav", 0.3, EVAL_SEED), "lav-p0.3"),
+            (view("v", 0.7, 12), "v-p0.7-s12"),
+        ] {
+            assert_eq!(key(&view), name);
+            assert_eq!(parse_key(name).unwrap(), view);
+        }
+        for noise in ["", "x", "la-", "la-p", "la-p1.0", "la-q3", "la-p0.3-s"] {
+            assert!(parse_key(noise).is_err(), "{noise}");
+        }
+    }
+
+    #[test]
+    fn predictions_of_every_form_read_back_to_the_last_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = ["a,b", "\"quoted\"", "c"].map(String::from);
+        let odd = [0.1f32, f32::MIN_POSITIVE / 8.0, -0.0, 1.0 / 3.0, f32::MAX, 16_777_217.0];
+        let rows = || vec![odd[..2].to_vec(), odd[2..4].to_vec(), odd[4..].to_vec()];
+        let scores = Task::Sentiment { lo: 0, hi: 1 };
+        let emotions = Task::Emotion { classes: ["sad, very", "glad"].map(String::from).to_vec() };
+        for (task, answers) in [
+            (&scores, Answers::Scores(odd[..3].to_vec())),
+            (&scores, Answers::Classes(rows())),
+            (&emotions, Answers::Classes(rows())),
+            (&emotions, Answers::Flags(rows())),
+        ] {
+            let view = view("l", 0.0, EVAL_SEED);
+            write(dir.path(), &view, task, &ids, &answers).unwrap();
+            let read = read(dir.path(), &view, task, &ids).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{answers:?}"), "-0 is not 0 here");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_other_samples_is_told() {
+        let task = Task::Sentiment { lo: -1, hi: 1 };
+        let ids = ["a", "b"].map(String::from);
+        assert!(parse("id,score\na,0.5\nb,1\n", &task, &ids).is_ok());
+        for (text, why) in [
+            ("id,score\na,0.5\nb,1", "last line is torn"),
+            ("id,score\na,0.5\n", "1 of 2 samples"),
+            ("id,score\na,0.5\nb,1\nc,1\n", "more than 2 samples"),
+            ("id,score\na,0.5\nc,1\n", "sample 2 is c, not b"),
+            ("id,score\na,0.5\nb,NaN\n", "b: \"NaN\" is not a number"),
+            ("id,score\na,0.5\nb\n", "found record with 1 field"),
+            ("id,p_sad\na,0.5\nb,1\n", "its columns are id, p_sad"),
+            ("\n", "its columns are"),
+        ] {
+            let err = format!("{:#}", parse(text, &task, &ids).unwrap_err());
+            assert!(err.contains(why), "{text:?}: {err}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let nan = Answers::Scores(vec![0.0, f32::NAN]);
+        let view = view("l", 0.0, EVAL_SEED);
+        let err = write(dir.path(), &view, &task, &ids, &nan).unwrap_err().to_string();
+        assert!(err.contains("not a number"), "{err}");
+        assert!(!path(dir.path(), &view).exists());
+    }
+}
