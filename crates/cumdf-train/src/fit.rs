@@ -135,6 +135,7 @@ pub fn fit(
         let losses = train_epoch(learner, plan, data, &mut optimizer, &progress, &bar)
             .with_context(|| format!("epoch {epoch}"))
             .with_context(|| kept.clone())?;
+        bar.message(format!("epoch {epoch}/{}, validating", stage.epochs));
         let valid = validate(learner.predictor(), &stage.judged, data)
             .with_context(|| format!("after epoch {epoch}"))
             .with_context(|| kept.clone())?;

@@ -135,8 +135,11 @@ pub struct Entry {
     /// Its recipes; the first that fits a task is the default.
     pub recipes: &'static [Recipe],
     /// Reads its tables; returns them complete, every key named.
-    pub read: fn(Table) -> Result<(Box<dyn Method>, Table)>,
+    pub read: ReadTables,
 }
+
+/// From a method's tables to its settings, and to the tables with every key named.
+pub type ReadTables = fn(Table) -> Result<(Box<dyn Method>, Table)>;
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

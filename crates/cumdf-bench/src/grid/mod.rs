@@ -32,6 +32,7 @@ use crate::report::table::{Estimate, Value};
 
 /// The arguments that all tables have.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "grid")] // clap wants other names than that of the struct around it
 pub struct Args {
     /// A data file in the native layout (docs/data.md); may be given several times.
     ///

@@ -59,7 +59,7 @@ fn an_epoch_visits_every_sample_once_in_trimmed_batches() {
     let data = toy();
     let corpus = corpus(&data);
     for bucket in [1, 2] {
-        let epoch = corpus.train.epoch(&masks(), order(0, 3, bucket));
+        let epoch = corpus.train.epoch(Some(&masks()), order(0, 3, bucket));
         assert_eq!(epoch.len(), corpus.train.n_batches(3));
         let mut visited = Vec::new();
         let mut sizes = Vec::new();
@@ -85,7 +85,7 @@ fn an_epoch_visits_every_sample_once_in_trimmed_batches() {
 fn targets_belong_to_their_samples() {
     let data = toy();
     let Labels::Scores(scores) = &data.train.labels else { panic!("the toy has scores") };
-    for batch in corpus(&data).train.epoch(&masks(), order(2, 4, 1)) {
+    for batch in corpus(&data).train.epoch(Some(&masks()), order(2, 4, 1)) {
         let targets = batch.targets();
         assert_eq!(targets.distribution().size(), [batch.len(), 7]);
         let got = floats(targets.score().unwrap());
@@ -129,7 +129,7 @@ fn neither_order_nor_batch_size_changes_a_sample() {
     let corpus = corpus(&toy());
     let rows_of = |batch_size, bucket| {
         let mut all: Vec<_> = (0..10).map(|_| None).collect();
-        for batch in corpus.train.epoch(&masks(), order(5, batch_size, bucket)) {
+        for batch in corpus.train.epoch(Some(&masks()), order(5, batch_size, bucket)) {
             let inputs = batch.incomplete();
             for (place, sample) in batch.rows().iter().enumerate() {
                 all[*sample] = Some(row(&inputs, place as i64));
@@ -272,7 +272,7 @@ fn masks_of_an_epoch_of_mosei_are_cheap() {
     let corpus = corpus(&data);
     for epoch in 0..3 {
         let start = std::time::Instant::now();
-        let batches = corpus.train.epoch(&masks(), order(epoch, 32, 8));
+        let batches = corpus.train.epoch(Some(&masks()), order(epoch, 32, 8));
         println!("{} batches ready after {:?}", batches.len(), start.elapsed());
         let start = std::time::Instant::now();
         let seen: i64 = batches.map(|batch| batch.incomplete().len()).sum();
