@@ -1,32 +1,83 @@
 //! The program on toy data sets, from files to tables.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use cumdf_bench::{
+    grid::{
+        store,
+        variants::{self, COMPARISON, Variant, Work},
+    },
+    report::table::Kind as RowKind,
+};
 use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Samples, Task};
+use cumdf_train::{
+    answers::Answers, config::Config, evaluate, metrics::Metric, registry, run_dir::read_metrics,
+};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// Small enough that a training takes a second.
-const TINY: [&str; 12] = [
-    "--set",
-    "model.hidden_dim=8",
-    "--set",
-    "model.n_heads=2",
-    "--set",
-    "model.ffn_dim=8",
-    "--set",
-    "train.batch_size=8",
-    "--set",
-    "teacher.epochs=1",
-    "--set",
-    "student.epochs=2",
-];
+/// Settings so small that a training takes a second, for the methods of the rows that `args` choose:
+/// one or two epochs of what has any.
+fn tiny(args: &[&str]) -> Vec<String> {
+    let keys: Vec<_> = match args.iter().position(|arg| *arg == "--models") {
+        Some(at) => args[at + 1].split(',').map(str::to_owned).collect(),
+        None => vec![],
+    };
+    let rows = variants::select(&COMPARISON, &keys, false).expect("the rows are there");
+    let mut sets: BTreeSet<String> =
+        ["model.hidden_dim=8", "model.n_heads=2", "model.ffn_dim=8", "train.batch_size=8"]
+            .map(String::from)
+            .into();
+    for row in rows {
+        if let Some(Work::Train(entry)) = row.work() {
+            let config = Config::resolve(Some(entry.name), None, None, &[]).expect("its recipe");
+            shorten("", &config.to_json(), &mut sets);
+        }
+    }
+    sets.into_iter().flat_map(|set| ["--set".to_owned(), set]).collect()
+}
+
+fn shorten(at: &str, table: &Value, sets: &mut BTreeSet<String>) {
+    for (key, value) in table.as_object().into_iter().flatten() {
+        let full = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        match (value, key.as_str()) {
+            (Value::Object(_), _) => shorten(&full, value, sets),
+            _ if full == "student.epochs" => drop(sets.insert(format!("{full}=2"))),
+            (_, "epochs" | "constant_epochs") => drop(sets.insert(format!("{full}=1"))),
+            _ => {}
+        }
+    }
+}
+
+/// The rows that a table has with `--models cumdf`: that one and the floors.
+const CUMDF: [&str; 2] = ["--models", "cumdf"];
+
+/// Floors that take a child process, and floors that are trained.
+fn floors() -> (usize, usize) {
+    let is = |v: &&Variant, trained: bool| {
+        v.key != "cumdf"
+            && match v.work() {
+                Some(Work::Train(_)) => trained && v.kind == RowKind::Floor,
+                Some(Work::Fit(_)) => !trained,
+                _ => false,
+            }
+    };
+    let n = |trained| COMPARISON.iter().filter(|v| is(v, trained)).count();
+    (n(false), n(true))
+}
+
+/// Cells of a table with `--models cumdf` on one data set.
+fn n_cells(n_seeds: usize) -> usize {
+    let (fitted, trained) = floors();
+    fitted + (1 + trained) * n_seeds
+}
 
 /// A data set of 24 / 8 / 12 samples that nothing can be learned from.
 fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathBuf {
@@ -66,18 +117,36 @@ fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathBuf {
     path
 }
 
-fn program(out: &Path, args: &[&str]) -> Command {
+/// The one that most tests take: scores from -1 to 1, all modalities.
+fn scores(folder: &Path) -> PathBuf {
+    toy(folder, "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL)
+}
+
+fn bare(out: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-bench"));
     // A test that starts a program while another writes its data set hands it the open file, lock
     // included; HDF5 would then refuse the finished file to the other test's program.
     command.env("HDF5_USE_FILE_LOCKING", "FALSE");
     command.env_remove("COLUMNS");
-    command.arg("table1").args(["--device", "cpu"]).args(TINY).args(args).arg("--out").arg(out);
+    command.arg("table1").args(["--device", "cpu"]).args(args).arg("--out").arg(out);
     command
 }
 
+fn program(out: &Path, args: &[&str]) -> Command {
+    let tiny = tiny(args);
+    let tiny: Vec<_> = tiny.iter().map(String::as_str).collect();
+    let args = [&tiny[..], args].concat();
+    bare(out, &args)
+}
+
 fn run(out: &Path, args: &[&str]) -> Output {
-    program(out, args).output().expect("the program starts")
+    program(out, args).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+fn run_well(out: &Path, args: &[&str]) -> String {
+    let output = run(out, args);
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output)
 }
 
 fn said(output: &Output) -> String {
@@ -93,6 +162,29 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
 
+/// The folders in a folder.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.map(|e| e.path()).filter(|path| path.is_dir()).collect();
+    found.sort();
+    found
+}
+
+/// The cells of a variant on the data set `toy` whose names begin so.
+fn cells(out: &Path, variant: &str, start: &str) -> Vec<PathBuf> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let all = folders(&out.join("cells/toy").join(variant));
+    all.into_iter().filter(|path| name(path).starts_with(start)).collect()
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn two_data_sets_become_a_complete_table() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,7 +198,7 @@ fn two_data_sets_become_a_complete_table() {
     assert!(output.status.success(), "{}", said(&output));
 
     let records = records(&out);
-    assert_eq!(records.len(), 10 * 7 * 6 + 10 * 7 * 4);
+    assert_eq!(records.len(), COMPARISON.len() * 7 * (6 + 4));
     for record in &records {
         let keys: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
@@ -126,19 +218,20 @@ fn two_data_sets_become_a_complete_table() {
         assert_eq!(keys, expected);
         let [model, condition] = ["model", "condition"].map(|key| record[key].as_str().unwrap());
         let on_mosi = record["dataset"] == "CMU-MOSI (toy)";
-        let trained = model.starts_with("cumdf");
-        let measured = (trained || model == "constant") && !(on_mosi && condition.contains('v'));
+        let variant = COMPARISON.iter().find(|v| v.key == model).unwrap();
+        let trained = matches!(variant.work(), Some(Work::Train(_)));
+        let answerable = !(on_mosi && condition.contains('v'));
+        let measured = variant.work().is_some() && answerable;
         assert_eq!(record["mean"].is_number(), measured, "{record}");
         assert_eq!(record["note"].is_null(), measured, "{record}");
         assert_eq!(record["std"].is_number(), measured && trained, "{record}");
         assert!(!measured || record["seeds"] == if trained { 2 } else { 1 }, "{record}");
-        let answerable = !(on_mosi && condition.contains('v'));
         assert_eq!(record["floor"].is_number(), answerable, "{record}");
-        assert_eq!(record["floor_of"] == "constant", answerable, "{record}");
+        assert_eq!(record["floor_of"].is_string(), answerable, "{record}");
         let metric = record["metric"].as_str().unwrap();
         let printed = on_mosi
             && ["mae", "f1"].contains(&metric)
-            && !["constant", "cumdf-no-distillation"].contains(&model);
+            && !["constant", "linear", "mlp", "cumdf-no-distillation"].contains(&model);
         assert_eq!(record["paper"].is_number(), printed, "{record}");
     }
     let found = |wanted: [&str; 4]| {
@@ -148,7 +241,9 @@ fn two_data_sets_become_a_complete_table() {
     };
     let note = &found(["CMU-MOSI (toy)", "cumdf", "lav", "acc7"])["note"];
     assert_eq!(note, "n/a: the test split has no vision");
-    assert_eq!(found(["toy emotions", "transm", "la", "f1_happy"])["note"], "not yet");
+    if let Some(reserved) = COMPARISON.iter().find(|v| v.work().is_none()) {
+        assert_eq!(found(["toy emotions", reserved.key, "la", "f1_happy"])["note"], "not yet");
+    }
     assert!(found(["toy emotions", "cumdf", "v", "f1_sad"])["mean"].is_number());
     assert_eq!(found(["CMU-MOSI (toy)", "cumdf", "lav", "f1"])["paper"], 84.37);
 
@@ -165,84 +260,214 @@ fn two_data_sets_become_a_complete_table() {
         assert!(line.chars().count() <= 80 || line.contains(".h5"), "too wide: {line}");
     }
 
-    // The trainings' own files are in percent too.
-    let figure = |seed: u64| {
-        let path = out.join(format!("cells/toy-emotions/cumdf/seed-{seed}/result.json"));
-        let result: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        result["figures"]["la"]["acc"].as_f64().unwrap()
+    // The table is that of the predictions that are stored, and every file is in percent.
+    let stored = |seed: u64| {
+        let cell = folders(&out.join("cells/toy-emotions/cumdf"))
+            .into_iter()
+            .find(|path| text(path).contains(&format!("seed-{seed}-")))
+            .expect("its cell");
+        let data = Dataset::open(&emotions).unwrap();
+        let view = evaluate::view("la".parse().unwrap(), 0.0);
+        let answers = store::read(&cell, &view, &data.task, &data.test.ids).unwrap();
+        let epochs = read_metrics(&cell.join("student/metrics.jsonl")).unwrap();
+        let valid = epochs.last().unwrap()["valid"]["la"]["acc"].as_f64().unwrap();
+        assert!(valid > 1.0, "{valid} is no percentage");
+        100.0 * Metric::Acc.value(&data.task, &data.test.labels, &answers)
     };
     let mean = found(["toy emotions", "cumdf", "la", "acc"])["mean"].as_f64().unwrap();
-    assert!(((figure(1) + figure(2)) / 2.0 - mean).abs() < 1e-6 && mean > 1.0, "{mean}");
+    assert!(((stored(1) + stored(2)) / 2.0 - mean).abs() < 1e-6 && mean > 1.0, "{mean}");
 
-    // A second time, nothing is left to do; other settings are other cells.
+    // A second time, nothing is left to do.
     let json = fs::read(out.join("table1.json")).unwrap();
     let output = program(&out, &args).env("COLUMNS", "60").output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     let too_wide = |line: &&str| line.chars().count() > 60 && !line.contains(text(dir.path()));
     assert_eq!(shown.lines().find(too_wide), None);
-    assert!(said(&output).contains("8 trainings are finished already"), "{}", said(&output));
+    assert!(said(&output).contains("cells are finished already"), "{}", said(&output));
     assert!(!said(&output).contains("to run"), "{}", said(&output));
     assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
-    let output = run(&out, &[&args[..], &["--set", "train.learning_rate=0.01"]].concat());
-    assert!(said(&output).contains("8 trainings to run"), "{}", said(&output));
-    assert_ne!(fs::read(out.join("table1.json")).unwrap(), json);
 }
 
 #[test]
-fn a_killed_table_continues_and_ends_like_an_unbroken_one() {
+fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_beside() {
     let dir = tempfile::tempdir().unwrap();
-    let data = toy(dir.path(), "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL);
-    let args = ["--data", text(&data), "--seeds", "1", "--jobs", "1", "--models", "cumdf"];
-    let args = [&args[..], &["--set", "student.epochs=40", "--set", "train.patience=40"]].concat();
-    let [broken, unbroken] = ["broken", "unbroken"].map(|name| dir.path().join(name));
-    let output = run(&unbroken, &args);
-    assert!(output.status.success(), "{}", said(&output));
+    let data = scores(dir.path());
+    let out = dir.path().join("out");
+    let go = |data: &Path, more: &[&str]| {
+        run_well(&out, &[&["--data", text(data), "--seeds", "1"], &CUMDF[..], more].concat())
+    };
+    let first = go(&data, &[]);
+    assert!(first.contains(&format!("{} cells to run", n_cells(1))), "{first}");
+    let json = fs::read(out.join("table1.json")).unwrap();
 
-    let mut child = program(&broken, &args).stderr(Stdio::null()).spawn().unwrap();
-    let run_dir = broken.join("cells/toy/cumdf/seed-1/run/student");
-    let lines = || fs::read_to_string(run_dir.join("metrics.jsonl")).unwrap_or_default();
-    let start = Instant::now();
-    while lines().lines().count() < 3 {
-        assert!(start.elapsed() < Duration::from_secs(120), "the training does not begin");
-        thread::sleep(Duration::from_millis(5));
+    // Another name for the file, a copy of it, a path with a detour.
+    let copy = dir.path().join("copy.h5");
+    fs::copy(&data, &copy).unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    for path in [&copy, &dir.path().join("sub/../toy.h5")] {
+        let again = go(path, &[]);
+        assert!(!again.contains("to run"), "{again}");
+        assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
     }
+
+    // Other settings are other cells; the first ones stay and are taken again.
+    let [mine] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    let other = go(&data, &["--set", "loss.reg=0.5"]);
+    assert!(other.contains("1 cell to run"), "{other}");
+    assert_eq!(cells(&out, "cumdf", "seed-1-").len(), 2);
+    assert!(mine.join("student/best.safetensors").is_file());
+    let back = go(&data, &[]);
+    assert!(!back.contains("to run"), "{back}");
+    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+
+    // The same data set twice is one.
+    let twice = go(&data, &["--data", text(&copy)]);
+    assert!(!twice.contains("to run"), "{twice}");
+    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+
+    // `--fresh` without a terminal asks nothing, and keeps what was there.
+    let fresh = go(&data, &["--fresh"]);
+    assert!(fresh.contains(&format!("{} cells to run", n_cells(1))), "{fresh}");
+    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json, "as deterministic as before");
+    let name = mine.file_name().unwrap().to_str().unwrap();
+    let aside = mine.with_file_name(format!("{name}.old-1"));
+    assert!(aside.join("views/lav.csv").is_file(), "{}", aside.display());
+}
+
+#[test]
+fn predictions_that_are_missing_or_damaged_are_made_again_without_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = scores(dir.path());
+    let out = dir.path().join("out");
+    let args = [&["--data", text(&data), "--seeds", "1"], &CUMDF[..]].concat();
+    run_well(&out, &args);
+    let json = fs::read(out.join("table1.json")).unwrap();
+    let [cell] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    let read = |name: &str| fs::read(cell.join("views").join(name)).unwrap();
+    let (kept, others) = (read("lav.csv"), ["l.csv", "av.csv"].map(read));
+    let modified = |path: PathBuf| fs::metadata(path).unwrap().modified().unwrap();
+    let stamps = || {
+        let paths = ["student/last.safetensors", "views/lav.csv"].map(|name| cell.join(name));
+        paths.map(modified)
+    };
+    let before = stamps();
+
+    fs::remove_file(cell.join("views/l.csv")).unwrap();
+    fs::write(cell.join("views/av.csv"), &others[1][..others[1].len() / 2]).unwrap();
+    // What a killed process leaves behind goes too.
+    for folder in ["", "views"] {
+        fs::write(cell.join(folder).join(".writing-abc"), "half").unwrap();
+    }
+    let again = run_well(&out, &args);
+    assert!(again.contains("1 cell to run (1 of them only to test)"), "{again}");
+    assert_eq!(["l.csv", "av.csv"].map(read), others);
+    assert_eq!((read("lav.csv"), stamps()), (kept, before), "it was touched");
+    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+    for folder in ["", "views"] {
+        assert!(!cell.join(folder).join(".writing-abc").exists());
+    }
+}
+
+/// Starts a table of one long training and waits until that is under way.
+fn begin(out: &Path, args: &[&str], epochs: usize) -> Child {
+    let mut command = program(out, args);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the training does not begin", || {
+        assert!(child.try_wait().unwrap().is_none(), "the program ended early");
+        n_epochs(out) >= epochs
+    });
+    child
+}
+
+fn n_epochs(out: &Path) -> usize {
+    let [cell] = &cells(out, "cumdf", "seed-1-")[..] else { return 0 };
+    let log = fs::read_to_string(cell.join("student/metrics.jsonl"));
+    log.unwrap_or_default().lines().count()
+}
+
+const LONG: [&str; 6] =
+    ["--set", "student.epochs=40", "--set", "train.patience=40", "--models", "cumdf"];
+
+#[test]
+fn a_killed_table_goes_on_and_ends_like_an_unbroken_one_and_its_log_has_both_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = scores(dir.path());
+    let args = [&["--data", text(&data), "--seeds", "1", "--jobs", "1"], &LONG[..]].concat();
+    let [broken, unbroken] = ["broken", "unbroken"].map(|name| dir.path().join(name));
+    run_well(&unbroken, &args);
+
+    let mut child = begin(&broken, &args, 3);
     child.kill().unwrap(); // SIGKILL: it cannot tell its own child
     child.wait().unwrap();
     // Which must find out by itself.
-    let (mut before, mut after) = (String::new(), lines());
+    let (mut before, mut after) = (0, n_epochs(&broken));
     while before != after {
         thread::sleep(Duration::from_secs(1));
-        (before, after) = (after, lines());
+        (before, after) = (after, n_epochs(&broken));
     }
     assert!(!broken.join("table1.json").exists());
-    let n_done = after.lines().count();
-    assert!((3..40).contains(&n_done), "{n_done} epochs were done when it was killed");
+    assert!((3..40).contains(&after), "{after} epochs were done when it was killed");
 
-    let output = run(&broken, &args);
-    assert!(output.status.success(), "{}", said(&output));
-    let log = fs::read_to_string(broken.join("cells/toy/cumdf/seed-1/log.txt")).unwrap();
+    run_well(&broken, &args);
+    let [cell] = &cells(&broken, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    let log = fs::read_to_string(cell.join("log.txt")).unwrap();
+    assert_eq!(log.matches("--- a session begins").count(), 2, "{log}");
     assert!(log.contains("goes on after epoch"), "{log}");
     assert_eq!(records(&broken), records(&unbroken));
 }
 
+#[cfg(unix)]
 #[test]
-fn a_failed_training_is_told_and_the_others_go_on() {
+fn ctrl_c_says_how_to_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let data = toy(dir.path(), "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL);
+    let data = scores(dir.path());
     let out = dir.path().join("out");
+    let args = [&["--data", text(&data), "--seeds", "1", "--jobs", "1"], &LONG[..]].concat();
+    let child = begin(&out, &args, 1);
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    let last = said(&output).lines().last().unwrap_or_default().to_owned();
+    assert!(last.starts_with("interrupted; 0 of "), "{last}");
+    assert!(last.ends_with("the same command goes on where they stopped"), "{last}");
+}
+
+#[test]
+fn two_tables_in_one_folder_share_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = scores(dir.path());
+    let out = dir.path().join("out");
+    let args = [&["--data", text(&data), "--seeds", "1", "--jobs", "1"], &LONG[..]].concat();
+    let first = begin(&out, &args, 1);
+    let second = run(&out, &args);
+    assert!(second.status.success(), "{}", said(&second));
+    let waited = "toy, cumdf, seed 1: another process is on it";
+    assert!(said(&second).contains(waited), "{}", said(&second));
+    let first = first.wait_with_output().unwrap();
+    assert!(first.status.success(), "{}", said(&first));
+    let [cell] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    let log = fs::read_to_string(cell.join("log.txt")).unwrap();
+    assert_eq!(log.matches("--- a session begins").count(), 1, "it was trained twice: {log}");
+}
+
+#[test]
+fn a_failed_cell_is_told_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = scores(dir.path());
+    let out = dir.path().join("out");
+    let args = ["--data", text(&data), "--seeds", "1", "--models", "cumdf,cumdf-no-distillation"];
+    run_well(&out, &args);
     // In the way of one cell's training folder lies a file.
-    let blocked = out.join("cells/toy/cumdf/seed-1");
-    fs::create_dir_all(&blocked).unwrap();
-    let args = ["--data", text(&data), "--seeds", "1"];
-    let output = run(&out, &[&args[..], &["--set", "train.learning_rate=1e-9"]].concat());
-    assert!(output.status.success(), "{}", said(&output));
-    fs::remove_dir_all(blocked.join("run")).unwrap();
-    fs::remove_file(blocked.join("result.json")).unwrap();
-    fs::write(blocked.join("run"), "in the way").unwrap();
-    let output = run(&out, &[&args[..], &["--set", "train.learning_rate=1e-9"]].concat());
+    let [cell] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    fs::remove_file(cell.join("trained.json")).unwrap();
+    fs::remove_dir_all(cell.join("student")).unwrap();
+    fs::write(cell.join("student"), "in the way").unwrap();
+    let output = run(&out, &args);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("toy, cumdf, seed 1 failed: "), "{}", said(&output));
-    assert!(said(&output).contains("1 of 2 trainings failed"), "{}", said(&output));
+    let failed = format!("1 of {} cells failed", n_cells(1) + 1);
+    assert!(said(&output).contains(&failed), "{}", said(&output));
     for record in records(&out) {
         let note = record["note"].as_str().unwrap_or_default();
         assert_eq!(note.starts_with("failed: seed 1: "), record["model"] == "cumdf", "{record}");
@@ -250,18 +475,72 @@ fn a_failed_training_is_told_and_the_others_go_on() {
     }
 }
 
+/// As ICT-MMMO, of which no training sample has language.
+#[test]
+fn under_what_training_never_had_a_model_answers_its_prior() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = scores(dir.path());
+    let whole = Dataset::open(&path).unwrap();
+    let deaf = ModalitySet::of([Modality::Audio, Modality::Vision]);
+    let part = |samples: Samples| {
+        let present = vec![deaf; samples.len()];
+        let mut features = samples.features;
+        features[0] = features[0].zeros_like();
+        Samples { present, features, ..samples }
+    };
+    let splits = [part(whole.train), part(whole.valid), whole.test];
+    let data = Dataset::new("toy", whole.task, splits).unwrap();
+    data.write(&path).unwrap();
+    let out = dir.path().join("out");
+    run_well(&out, &[&["--data", text(&path), "--seeds", "1"], &CUMDF[..]].concat());
+    let [cell] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
+    let data = Dataset::open(&path).unwrap();
+    let read = |condition: &str| {
+        let view = evaluate::view(condition.parse().unwrap(), 0.0);
+        store::read(cell, &view, &data.task, &data.test.ids).unwrap()
+    };
+    let checkpoint = registry::load(&cell.join("student/best.safetensors"), Device::Cpu).unwrap();
+    let prior = checkpoint.header.data.prior.classes;
+    assert_eq!(read("l"), Answers::Classes(vec![prior; data.test.len()]));
+    assert_eq!(read("la"), read("a"));
+    let same = |r: &Value| r["condition"] == "la" && r["same_as"] == "a";
+    assert!(records(&out).iter().any(same));
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_with_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
+    let data = scores(dir.path());
+    let data = text(&data);
     for (args, answer) in [
-        (&["--models", "dmd"][..], "DMD is not built yet"),
-        (&["--models", "cumdv"], "no such model; known are"),
+        (&["--models", "cubemlpp"][..], "no such model; known are"),
         (&["--data", "absent.h5"], "absent.h5: cannot be opened"),
-        (&["--data", "a", "--config", "b", "--config", "c"], "2 --config and 1 --data"),
-        (&["--seeds", "0"], "invalid value '0'"),
+        (
+            &["--data", "a", "--data", "b", "--config", "c", "--config", "d", "--config", "e"],
+            "3 --config and 2 --data",
+        ),
+        (&["--seeds", "0"], "the number of seeds is a whole number from 1 to 1000"),
+        (&["--seeds", "-1"], "the number of seeds is a whole number from 1 to 1000"),
+        (&["--data", data, "--set", "seed=9007199254740991"], "the largest seed"),
+        (
+            &["--data", data, "--set", "seed=9223372036854775807"],
+            "must lie in 0 to 9007199254740991",
+        ),
+        (&["--data", data, "--set", "train.batchsize=3"], "did you mean `batch_size`"),
+        (
+            &["--data", data, "--set", "student.distillation=true", "--models", "cumdf"],
+            "the rows of this table decide student.distillation themselves",
+        ),
+        (&["--batch-size", "3"], "--set train.batch_size=.."),
     ] {
-        let output = run(dir.path(), args);
-        assert!(!output.status.success());
+        let output = bare(&dir.path().join("out"), args).output().unwrap();
+        assert!(!output.status.success(), "{args:?}");
         assert!(said(&output).contains(answer), "{args:?}: {}", said(&output));
+        assert!(!said(&output).contains("panicked"), "{args:?}: {}", said(&output));
+        assert!(!dir.path().join("out").exists(), "{args:?} left something behind");
+    }
+    if let Some(reserved) = COMPARISON.iter().find(|v| v.work().is_none()) {
+        let output = bare(&dir.path().join("out"), &["--models", reserved.key]).output().unwrap();
+        assert!(said(&output).contains("is not built yet; its row is reserved"), "{output:?}");
     }
 }

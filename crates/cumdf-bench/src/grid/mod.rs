@@ -50,9 +50,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE.toml")]
     pub config: Vec<PathBuf>,
 
-    /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation. Default: all that are
-    /// built.
+    /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation; or all.
     ///
+    /// Default: all that are built; without --data and --config those that do not take long.
     /// The simple answers that a model must beat to be of use (floors) are always in the table.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
@@ -89,6 +89,13 @@ pub struct Args {
     /// Show what the trainings say, and all metrics in the terminal.
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+impl Args {
+    /// Whether nothing is named that should be measured: somebody tries the program.
+    pub fn is_first_look(&self) -> bool {
+        self.data.is_empty() && self.config.is_empty()
+    }
 }
 
 /// What was measured for a table.

@@ -71,11 +71,11 @@ const fn floor(key: &'static str, name: &'static str) -> Variant {
     Variant { kind: Kind::Floor, ..model(key, name) }
 }
 
-/// Whether a row that can be run is run where no rows are named. The one place to leave out what
-/// costs too much for a first look.
-fn by_default(_variant: &Variant) -> bool {
-    true
-}
+/// Rows that a first look leaves out, because it is to take about two minutes on two cores.
+const NOT_AT_FIRST: [&str; 1] = ["if-mmin"]; // takes as long as both rows of CUMDF
+
+/// What stands for all rows on the command line.
+const ALL: &str = "all";
 
 impl Variant {
     /// How its figures come about; `None` while its method is not built.
@@ -96,21 +96,23 @@ impl Variant {
     }
 }
 
-/// The rows with the given keys, in the order of `all`; without a key those that are run by default
-/// and those that are reserved.
+/// The rows with the given keys, in the order of `all`. Without a key, or with the key `all`: all
+/// that are built, and those that are reserved.
 ///
 /// The floors that there are always come along: every other row is read against them.
 ///
+/// - `first_look`: whether costly rows are left out that are not named
+///
 /// # Errors
 /// When a key is unknown, or its row not built yet.
-pub fn select(all: &[Variant], keys: &[String]) -> Result<Vec<Variant>> {
+pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<Variant>> {
     let known = |wanted: &dyn Fn(&Variant) -> bool| {
         let keys: Vec<_> = all.iter().filter(|v| wanted(v)).map(|v| v.key).collect();
         keys.join(", ")
     };
-    for key in keys {
+    for key in keys.iter().filter(|key| *key != ALL) {
         match all.iter().find(|v| v.key == key) {
-            None => bail!("--models {key}: no such model; known are {}", known(&|_| true)),
+            None => bail!("--models {key}: no such model; known are {}, all", known(&|_| true)),
             Some(v) if v.work().is_none() => bail!(
                 "--models {key}: {} is not built yet; its row is reserved, and {} can be run",
                 v.name,
@@ -119,10 +121,13 @@ pub fn select(all: &[Variant], keys: &[String]) -> Result<Vec<Variant>> {
             Some(_) => {}
         }
     }
-    let chosen = |v: &&Variant| match (keys.is_empty(), v.row_kind()) {
-        (true, Kind::Trained) => by_default(v),
-        (true, _) | (false, Kind::Floor) => true,
-        (false, _) => keys.iter().any(|key| key == v.key),
+    let named = |name: &str| keys.iter().any(|key| key == name);
+    let whole = keys.is_empty() || named(ALL);
+    let left_out = |v: &Variant| keys.is_empty() && first_look && NOT_AT_FIRST.contains(&v.key);
+    let chosen = |v: &&Variant| match v.row_kind() {
+        Kind::Floor => true,
+        Kind::Reserved => whole,
+        Kind::Trained => named(v.key) || (whole && !left_out(v)),
     };
     Ok(all.iter().filter(chosen).copied().collect())
 }
@@ -133,17 +138,23 @@ mod tests {
 
     fn keys(wanted: &[&str]) -> Result<Vec<&'static str>> {
         let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-        Ok(select(&COMPARISON, &wanted)?.into_iter().map(|v| v.key).collect())
+        Ok(select(&COMPARISON, &wanted, false)?.into_iter().map(|v| v.key).collect())
     }
 
     #[test]
     fn rows_are_chosen_by_key_and_the_floors_stay() {
         assert_eq!(keys(&[]).unwrap().len(), COMPARISON.len());
+        assert_eq!(keys(&["all"]).unwrap().len(), COMPARISON.len());
         let chosen = keys(&["cumdf"]).unwrap();
         assert_eq!(chosen[..2], ["cumdf", "constant"]);
         assert!(chosen.iter().all(|key| ["cumdf", "constant", "linear", "mlp"].contains(key)));
         let err = keys(&["cumdv"]).unwrap_err().to_string();
         assert!(err.contains("known are self-mm, cubemlp"), "{err}");
+        let at_first = select(&COMPARISON, &[], true).unwrap();
+        for key in NOT_AT_FIRST {
+            let live = COMPARISON.iter().any(|v| v.key == key && v.work().is_some());
+            assert_eq!(at_first.iter().any(|v| v.key == key), !live, "{key}");
+        }
     }
 
     #[test]
