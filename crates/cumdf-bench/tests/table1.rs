@@ -371,9 +371,10 @@ fn predictions_that_are_missing_or_damaged_are_made_again_without_training() {
 /// Starts a table of one long training and waits until that is under way.
 fn begin(out: &Path, args: &[&str], epochs: usize) -> Child {
     let mut command = program(out, args);
-    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut child = child.expect("the program starts");
     wait_for("the training does not begin", || {
-        assert!(child.try_wait().unwrap().is_none(), "the program ended early");
+        assert!(matches!(child.try_wait(), Ok(None)), "the program ended early");
         n_epochs(out) >= epochs
     });
     child

@@ -76,13 +76,16 @@ pub fn run(args: &Args) -> Result<bool> {
         tracing::info!("nothing was done");
         return Ok(false);
     };
-    let table = Table {
+    let mut table = Table {
         name: "table1".to_owned(),
         title: "Table 1: models under missing modalities (test split)".to_owned(),
         sections: (0..measured.sources.len())
             .map(|source| section(&measured, source, &rows, args.grid.seeds))
             .collect(),
     };
+    if let Some(note) = left_out(&rows) {
+        table.sections.iter_mut().for_each(|section| section.notes.push(note.clone()));
+    }
     let files = report::save(&table, &args.out)?;
     let width = report::width();
     report::print(&report::terminal(&table, args.grid.verbose, width))?;
@@ -160,6 +163,17 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
     section.notes.extend(paper_notes.unwrap_or_default());
     section.notes.extend(rows.iter().filter_map(|v| partly_failed(measured, s, v)));
     section
+}
+
+/// Which rows are missing because nobody asked for them, in a table of all rows.
+fn left_out(rows: &[Variant]) -> Option<String> {
+    let is_missing = |v: &&Variant| rows.iter().all(|row| row.key != v.key);
+    let missing: Vec<_> = variants::COMPARISON.iter().filter(is_missing).collect();
+    let whole = !missing.is_empty() && missing.iter().all(|v| variants::is_costly(v));
+    whole.then(|| {
+        let names: Vec<_> = missing.iter().map(|v| v.name).collect();
+        format!("left out because it takes long: {} (--models all has it)", names.join(", "))
+    })
 }
 
 /// The metrics in which beaten floors are counted: one for the size of the error, one for the sign,

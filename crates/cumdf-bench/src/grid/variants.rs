@@ -74,6 +74,11 @@ const fn floor(key: &'static str, name: &'static str) -> Variant {
 /// Rows that a first look leaves out, because it is to take about two minutes on two cores.
 const NOT_AT_FIRST: [&str; 1] = ["if-mmin"]; // takes as long as both rows of CUMDF
 
+/// Whether a row is built, and left out of a first look.
+pub fn is_costly(variant: &Variant) -> bool {
+    variant.work().is_some() && NOT_AT_FIRST.contains(&variant.key)
+}
+
 /// What stands for all rows on the command line.
 const ALL: &str = "all";
 
@@ -123,7 +128,7 @@ pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<
     }
     let named = |name: &str| keys.iter().any(|key| key == name);
     let whole = keys.is_empty() || named(ALL);
-    let left_out = |v: &Variant| keys.is_empty() && first_look && NOT_AT_FIRST.contains(&v.key);
+    let left_out = |v: &Variant| keys.is_empty() && first_look && is_costly(v);
     let chosen = |v: &&Variant| match v.row_kind() {
         Kind::Floor => true,
         Kind::Reserved => whole,
