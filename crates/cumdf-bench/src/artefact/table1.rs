@@ -62,7 +62,7 @@ What it writes to --out:
 A table that was interrupted goes on where it stopped: give the same command again. What is finished
 is never done again or deleted. A cell is known by the content of its data and by its settings, not
 by paths; other settings make cells of their own beside it. Several table1 in one folder share the
-work. --fresh does everything anew and keeps what was there as <name>.old-1, .old-2, ...
+work. --fresh does everything anew and keeps what was there as NAME.old-1, .old-2, ...
 The exit code is 1 when a cell failed; the table of the others is written all the same.";
 
 /// Makes the table; whether no cell failed.

@@ -71,7 +71,7 @@ pub struct Trained {
     pub version: String,
 }
 
-/// What came of [`Cell::lock`] or [`lock`].
+/// What came of a try to hold a cell.
 #[derive(Debug)]
 pub enum Lock {
     /// Held until the file is dropped; `None` on a file system without locks.

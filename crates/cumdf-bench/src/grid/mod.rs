@@ -82,7 +82,7 @@ pub struct Args {
     pub jobs: Option<NonZeroUsize>,
 
     /// Do everything again, even what is finished in --out. What was there is kept, its folders
-    /// renamed to <name>.old-1, .old-2, ...
+    /// renamed to NAME.old-1, .old-2, ...
     #[arg(long)]
     pub fresh: bool,
 
