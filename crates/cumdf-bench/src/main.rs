@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn hint(err: &clap::Error) -> Option<String> {
     let ContextValue::String(argument) = err.get(ContextKind::InvalidArg)? else { return None };
     let name = argument.strip_prefix("--").filter(|_| err.kind() == ErrorKind::UnknownArgument)?;
-    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"));
+    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"), None);
     let keys: Vec<_> = keys.iter().map(|key| format!("--set {key}=..")).collect();
     (!keys.is_empty())
         .then(|| format!("a key of the configuration is given as {}", keys.join(" or ")))

@@ -131,6 +131,16 @@ impl EvalSet {
         self.resident.steps
     }
 
+    /// Features per step `d_m`.
+    pub fn dims(&self) -> [i64; 3] {
+        self.resident.dims()
+    }
+
+    /// Whether it lies in the host's memory.
+    pub fn is_on_cpu(&self) -> bool {
+        self.resident.valid.device() == Device::Cpu
+    }
+
     /// What a model can see of each sample under a complete view, in file order.
     pub fn present(&self) -> &[ModalitySet] {
         &self.resident.present
@@ -246,6 +256,11 @@ impl TrainSet {
     /// Longest sequence `T` of the data set, in steps.
     pub fn steps(&self) -> i64 {
         self.resident.steps
+    }
+
+    /// Features per step `d_m`.
+    pub fn dims(&self) -> [i64; 3] {
+        self.resident.dims()
     }
 
     /// Modalities that some training sample has.

@@ -105,6 +105,10 @@ impl Resident {
         })
     }
 
+    pub(crate) fn dims(&self) -> [i64; 3] {
+        self.features.each_ref().map(|x| x.size()[2])
+    }
+
     pub(crate) fn available(&self) -> ModalitySet {
         self.present.iter().fold(ModalitySet::EMPTY, |all, set| all.union(*set))
     }

@@ -18,7 +18,7 @@ use cumdf_train::{
     metrics,
     pipeline::{self, Place},
     registry::{self, Loaded},
-    run_dir::{Existing, write_atomic},
+    run_dir::{Existing, RESULT, write_atomic},
     select::reported,
     stage::conditions,
 };
@@ -177,7 +177,10 @@ pub(crate) fn hint(err: &clap::Error) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     let ContextValue::String(argument) = err.get(ContextKind::InvalidArg)? else { return None };
     let name = argument.strip_prefix("--").filter(|_| err.kind() == ErrorKind::UnknownArgument)?;
-    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"));
+    let is_cumdf =
+        std::env::args().skip(1).any(|a| [cumdf::TEACHER, cumdf::STUDENT].contains(&&*a));
+    let method = is_cumdf.then_some(cumdf::ENTRY.name);
+    let keys = Config::keys_called(&name.split('=').next()?.replace('-', "_"), method);
     let keys: Vec<_> = keys.iter().map(|key| format!("--set {key}=..")).collect();
     (!keys.is_empty())
         .then(|| format!("a key of the configuration is given as {}", keys.join(" or ")))
@@ -273,7 +276,7 @@ fn report(
         "metrics": by_condition,
     });
     let text = serde_json::to_string_pretty(&result)? + "\n";
-    let file = fitted.best.with_file_name("result.json");
+    let file = fitted.best.with_file_name(RESULT);
     write_atomic(&file, text.as_bytes())?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{} on the test split of {}:", config.entry.title, corpus.name)?;

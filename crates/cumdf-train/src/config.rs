@@ -103,14 +103,18 @@ impl Config {
         };
         let bad = || format!("bad config {origin}");
         let mut own: Table = toml::from_str(&text).with_context(bad)?;
-        let mut assignments = Vec::new();
+        let (mut assignments, mut given_file) = (Vec::new(), None);
         for text in sets {
             let (key, value) = parse_assignment(text)?;
+            // What other keys start from, and the file whose labels choose a recipe.
             match key {
-                "recipe" => drop(own.insert("recipe".into(), value)), // what other keys start from
+                "recipe" | "method" => drop(own.insert(key.into(), value)),
+                "data.file" => given_file = Some(value.as_str().unwrap_or_default().to_owned()),
                 _ => assignments.push((text, key, value)),
             }
         }
+        let data = data.map(Path::to_owned).or(given_file.map(PathBuf::from));
+        let data = data.as_deref();
         let (entry, recipe) = choose_recipe(method, &own, data).with_context(bad)?;
         let mut table: Table = toml::from_str(recipe.text).expect("embedded recipes are TOML");
         own.insert("recipe".into(), Value::String(recipe.name.into()));
@@ -176,9 +180,10 @@ impl Config {
         serde_json::to_value(table).expect("TOML fits into JSON")
     }
 
-    /// The full names of the keys, of any method, whose last part is `name`.
-    pub fn keys_called(name: &str) -> Vec<String> {
-        let recipes = registry::METHODS.iter().flat_map(|entry| entry.recipes);
+    /// The full names of the keys, of one method or any, whose last part is `name`.
+    pub fn keys_called(name: &str, method: Option<&str>) -> Vec<String> {
+        let methods = registry::METHODS.iter().filter(|e| method.is_none_or(|m| m == e.name));
+        let recipes = methods.flat_map(|entry| entry.recipes);
         let tables = recipes.map(|recipe| toml::from_str::<Table>(recipe.text));
         let mut keys: Vec<_> = tables
             .flat_map(|table| leaves(&table.expect("embedded recipes are TOML")))
@@ -197,20 +202,41 @@ impl Config {
         strict(self.tables.clone())
     }
 
+    /// Refuses a recipe that is for other labels than the data have.
+    ///
+    /// # Errors
+    /// Names the recipes of the method that fit.
+    pub fn check_labels(&self, task: &Task) -> Result<()> {
+        let recipes = self.entry.recipes;
+        let Some(own) = recipes.iter().find(|recipe| recipe.name == self.recipe) else {
+            return Ok(());
+        };
+        let fitting: Vec<_> =
+            recipes.iter().filter(|recipe| recipe.fits.suits(task)).map(|r| r.name).collect();
+        ensure!(
+            own.fits.suits(task),
+            "the recipe `{}` is for other labels than {} has ({task}): use {}",
+            self.recipe,
+            self.data.file.display(),
+            fitting.join(" or ")
+        );
+        Ok(())
+    }
+
     /// What decides the result of `stages`: the method and the version of its formulas, seed,
     /// settings, and how which data (by content, wherever they lie) are read.
     pub fn identity(&self, data_sha256: &str, stages: &[Stage]) -> serde_json::Value {
         let settings: serde_json::Map<_, _> =
             stages.iter().map(|stage| (stage.name.to_owned(), stage.settings.clone())).collect();
+        let mut data = json!({ "sha256": data_sha256, "clip": self.data.clip });
+        if self.method.reads_soft_labels() {
+            data["soft_labels"] = json!(self.data.soft_labels);
+        }
         json!({
             "method": self.entry.name,
             "formula": format!("{}.{}", crate::FORMULA, self.entry.formula),
             "seed": self.seed,
-            "data": {
-                "sha256": data_sha256,
-                "clip": self.data.clip,
-                "soft_labels": self.data.soft_labels,
-            },
+            "data": data,
             "settings": settings,
         })
     }
@@ -306,16 +332,16 @@ fn default_recipe(entry: &'static Entry, file: Option<&Path>) -> Result<&'static
     if let Some(recipe) = any {
         return Ok(recipe);
     }
-    let fits = match file.and_then(Path::to_str) {
-        None | Some("synthetic") => Fits::Sentiment,
-        Some("synthetic-emotion") => Fits::Emotion,
-        Some(path) => match cumdf_data::task_of(Path::new(path))? {
-            Task::Sentiment { .. } => Fits::Sentiment,
-            Task::Emotion { .. } => Fits::Emotion,
-        },
+    let is_for = |fits: Fits| entry.recipes.iter().find(|recipe| recipe.fits == fits);
+    let recipe = match file.and_then(Path::to_str) {
+        None | Some("synthetic") => is_for(Fits::Sentiment),
+        Some("synthetic-emotion") => is_for(Fits::Emotion),
+        Some(path) => {
+            let task = cumdf_data::task_of(Path::new(path))?;
+            entry.recipes.iter().find(|recipe| recipe.fits.suits(&task))
+        }
     };
-    let recipe = entry.recipes.iter().find(|recipe| recipe.fits == fits);
-    recipe.with_context(|| format!("{} has no recipe for {fits:?} labels", entry.name))
+    recipe.with_context(|| format!("{} has no recipe for such labels", entry.name))
 }
 
 /// Reads a table strictly: a key too many, one too few or one of another type is refused by its
@@ -335,6 +361,10 @@ pub(crate) fn strict<T: DeserializeOwned>(table: Table) -> Result<T> {
 /// serde's message, with TOML's words for Rust's types.
 fn in_toml(message: &str) -> String {
     let mut text = message.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
+    if text.contains("expected string only") || text.contains("wanted exactly 1 element") {
+        return "expected one of its names in quotes, or a table of one of them such as { norm = 1.0 }"
+            .into();
+    }
     for (rust, toml) in [
         ("floating point", "number"),
         ("a sequence", "a list"),
@@ -367,7 +397,8 @@ fn in_toml(message: &str) -> String {
 /// Puts every leaf of `over` into `base`.
 fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
-        let whole = ONE_OF.contains(&key.as_str());
+        let empties = value.as_table().is_some_and(Table::is_empty); // `groups = {}` has no groups
+        let whole = ONE_OF.contains(&key.as_str()) || empties;
         match (base.get_mut(&key), value) {
             (Some(Value::Table(inner)), Value::Table(value)) if !whole => merge(inner, value),
             (Some(Value::Float(_)), Value::Integer(n)) => {

@@ -16,7 +16,7 @@ pub const EVAL_SEED: u64 = 0;
 /// Most samples predicted at once.
 const MOST: i64 = 256;
 
-/// What a whole split's prediction may need, in bytes, where that much is free.
+/// What a batch may need, in bytes.
 const BUDGET: f64 = 2e9;
 
 /// Predictions for a whole split, in file order.
@@ -33,13 +33,24 @@ pub fn view(condition: ModalitySet, drop_ratio: f64) -> View {
     View { condition, drop_ratio, seed: EVAL_SEED }
 }
 
-/// Samples of `steps` steps that are predicted at once: fewer where sequences are long, and where
-/// little memory is free. It changes no result beyond the rounding of sums.
-pub fn batch_size(predictor: &dyn Predictor, steps: i64) -> i64 {
-    let bytes = 4.0 * predictor.floats_per_sample(steps);
-    let budget = BUDGET.min(memory::free().unwrap_or(f64::INFINITY) / 4.0);
-    let most = if bytes > 0.0 { (budget / bytes) as i64 } else { MOST };
-    // A power of two, so that a little more or less of free memory changes nothing.
+/// Samples of `steps` steps and `dims` features per step that go through a network at once: fewer
+/// where sequences are long. It is a function of sizes alone, as what enters training must be: the
+/// last bits of a sum depend on it.
+pub fn batch_size(predictor: &dyn Predictor, steps: i64, dims: [i64; 3]) -> i64 {
+    fitting(predictor, steps, dims, BUDGET)
+}
+
+/// The same, and fewer where little memory is free.
+fn batch_size_now(predictor: &dyn Predictor, split: &EvalSet) -> i64 {
+    let free = if split.is_on_cpu() { memory::free() } else { None };
+    let budget = free.map_or(BUDGET, |free| BUDGET.min(free / 4.0));
+    fitting(predictor, split.steps(), split.dims(), budget)
+}
+
+/// The largest power of two of samples that `budget` bytes hold, at most [`MOST`] and at least 1.
+fn fitting(predictor: &dyn Predictor, steps: i64, dims: [i64; 3], budget: f64) -> i64 {
+    let floats = predictor.floats_per_sample(steps) + memory::input_floats(steps, dims);
+    let most = (budget / (4.0 * floats.max(1.0))) as i64;
     1 << most.clamp(1, MOST).ilog2()
 }
 
@@ -54,7 +65,7 @@ pub fn predict(
     split: &EvalSet,
     view: &View,
 ) -> Result<Predictions> {
-    let batches = split.batches(view, batch_size(predictor, split.steps()));
+    let batches = split.batches(view, batch_size_now(predictor, split));
     over(batches, prior, |inputs| plain(predictor.predict(inputs)))
 }
 
@@ -68,7 +79,7 @@ pub fn explain(
     split: &EvalSet,
     view: &View,
 ) -> Result<Predictions> {
-    let batches = split.batches(view, batch_size(predictor, split.steps()));
+    let batches = split.batches(view, batch_size_now(predictor, split));
     over(batches, prior, |inputs| predictor.explain(inputs))
 }
 
@@ -100,4 +111,34 @@ pub(crate) fn over(
         }
     };
     Ok(Predictions { answers: Answers::in_order(&rows, &answers)?, attributions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs `0` numbers per pair of steps.
+    struct Needs(f64);
+
+    impl Predictor for Needs {
+        fn predict(&self, _: &Inputs) -> Answer {
+            unreachable!("only its needs are asked for")
+        }
+
+        fn floats_per_sample(&self, steps: i64) -> f64 {
+            self.0 * (steps * steps) as f64
+        }
+    }
+
+    #[test]
+    fn long_sequences_and_little_memory_make_small_batches() {
+        let dims = [24, 12, 16];
+        assert_eq!(batch_size(&Needs(13.0), 20, dims), 256);
+        // 13 numbers of 4 bytes per pair of 1500 steps are 117 MB: 16 of them are 1.9 GB.
+        assert_eq!(batch_size(&Needs(13.0), 1500, dims), 16);
+        assert_eq!(fitting(&Needs(13.0), 1500, dims, 5e8), 4);
+        assert_eq!(fitting(&Needs(13.0), 1500, dims, 1.0), 1);
+        // The inputs alone: 3 * 1500 * 1398 numbers are 25 MB.
+        assert_eq!(batch_size(&Needs(0.0), 1500, [300, 74, 1024]), 64);
+    }
 }

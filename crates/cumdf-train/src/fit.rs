@@ -163,9 +163,9 @@ pub fn fit(
         }))?;
         log_events(&mut events, &losses, &valid.to_json(), score, epoch as usize)?;
         resume::save(&optimizer, learner, plan, &progress, run)?;
+        interrupted.say(go_on(&progress));
         let shown = shown(&losses, &valid.headline(data.task()));
         bar.message(format!("epoch {epoch}/{}, {shown}", stage.epochs));
-        interrupted.say(go_on(&progress));
         let note = if is_best { ", best so far" } else { "" };
         tracing::debug!("{} epoch {epoch}: {shown}{note}", stage.name);
     }
@@ -233,10 +233,13 @@ fn kept(progress: &Progress, run: &RunDir) -> String {
 
 /// What Ctrl-C says.
 fn go_on(progress: &Progress) -> String {
-    format!(
-        "interrupted; the same command (with --resume where --out is given) goes on after epoch {}",
-        progress.epoch
-    )
+    match progress.epoch {
+        0 => "interrupted in the first epoch; the same command begins anew".into(),
+        epoch => format!(
+            "interrupted; the same command (with --resume where --out is given) goes on after epoch \
+             {epoch}"
+        ),
+    }
 }
 
 /// The task's loss and the validation figure that readers know, in a few words.

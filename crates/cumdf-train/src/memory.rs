@@ -11,6 +11,11 @@ pub fn free() -> Option<f64> {
     Some(1024.0 * kib)
 }
 
+/// Numbers in the inputs of a sample, about: its features, what gathering them copies, and masks.
+pub(crate) fn input_floats(steps: i64, dims: [i64; 3]) -> f64 {
+    3.0 * steps as f64 * dims.iter().sum::<i64>() as f64
+}
+
 /// `1.3 GB`, `40 MB`.
 pub fn in_words(bytes: f64) -> String {
     match bytes {

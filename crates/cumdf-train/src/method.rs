@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use anyhow::{Result, ensure};
-use cumdf_data::TrainSet;
+use cumdf_data::{Task, TrainSet};
 use cumdf_model::{Predictor, Problem, Shape, checkpoint::Checkpoint};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::{Device, nn::Path};
@@ -23,6 +23,11 @@ pub trait Method: fmt::Debug + Send + Sync {
     /// Whether its tensors are wide enough for more than one thread; in narrow ones threads only
     /// wait for each other.
     fn is_wide(&self) -> bool {
+        false
+    }
+
+    /// Whether its training reads the distributions that `data.soft_labels` makes of scores.
+    fn reads_soft_labels(&self) -> bool {
         false
     }
 
@@ -156,6 +161,17 @@ pub struct Recipe {
     pub fits: Fits,
     /// The file's text.
     pub text: &'static str,
+}
+
+impl Fits {
+    /// Whether a recipe of this kind is for the labels of `task`.
+    pub fn suits(self, task: &Task) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Sentiment => matches!(task, Task::Sentiment { .. }),
+            Self::Emotion => matches!(task, Task::Emotion { .. }),
+        }
+    }
 }
 
 /// Which labels a recipe is for.

@@ -13,7 +13,6 @@
 use std::fmt;
 
 use cumdf_data::{Labels, Task};
-use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::answers::Answers;
 
@@ -129,8 +128,6 @@ impl fmt::Display for Metric {
 }
 
 /// The values of a task's metrics, in the order of [`Metric::of`].
-///
-/// Serialises to a JSON object from key to value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metrics(pub Vec<(Metric, f64)>);
 
@@ -151,16 +148,6 @@ impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs: Vec<_> = self.iter().map(|(m, v)| format!("{m} {}", m.format(*v))).collect();
         f.pad(&pairs.join("  "))
-    }
-}
-
-impl Serialize for Metrics {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (metric, value) in &self.0 {
-            map.serialize_entry(&metric.key(), value)?;
-        }
-        map.end()
     }
 }
 
@@ -603,7 +590,6 @@ mod tests {
     fn values_print_in_their_unit() {
         let metrics = Metrics(vec![(Metric::Mae, 1.20345), (Metric::F1, 0.68604)]);
         assert_eq!(metrics.to_string(), "mae 1.203  f1 68.60");
-        assert_eq!(serde_json::to_string(&metrics).unwrap(), r#"{"mae":1.20345,"f1":0.68604}"#);
         assert_eq!(Metric::AccBins { n_bins: 5 }.label(), "Acc-5");
         assert!(Metric::Mae.is_better(1.0, 1.1) && Metric::F1.is_better(0.7, 0.6));
         assert!(!Metric::F1.is_better(f64::NAN, 0.6) && !Metric::F1.is_better(0.6, f64::NAN));

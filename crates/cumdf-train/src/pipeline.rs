@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use cumdf_data::{Corpus, Dataset, Split, synthetic};
-use cumdf_model::{Prior, Problem, Shape};
+use cumdf_model::{Prior, Problem, Shape, checkpoint};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tch::Device;
@@ -43,6 +43,7 @@ pub fn data_file(config: &DataConfig) -> Result<PathBuf> {
 pub fn open_corpus(config: &mut Config, device: Device) -> Result<Corpus> {
     config.data.file = data_file(&config.data)?;
     let dataset = Dataset::open(&config.data.file)?;
+    config.check_labels(&dataset.task)?;
     Corpus::prepare(&dataset, config.data.clip, config.data.soft_labels, device)
 }
 
@@ -76,11 +77,12 @@ impl Place {
         Self { dir: dir.to_owned(), existing: Existing::Resume, given: None, until: None }
     }
 
-    /// What may happen to the folder of a stage before the last: a finished one is what is wanted.
+    /// What may happen to the folder of a stage before the last: a finished one is what is wanted,
+    /// and one of other settings is kept beside it where the last one may be replaced.
     fn before(&self) -> Existing {
         match self.existing {
-            Existing::MoveAside => Existing::MoveAside,
-            _ => Existing::Resume,
+            Existing::MoveAside | Existing::Overwrite => Existing::MoveAside,
+            Existing::Refuse | Existing::Resume => Existing::Resume,
         }
     }
 }
@@ -163,7 +165,7 @@ impl Stages<'_> {
             corpus.valid.len(),
             out.display()
         );
-        tell_memory(learner.as_ref(), stage, corpus.steps);
+        tell_memory(learner.as_ref(), stage, corpus);
         let plan = Plan {
             stage,
             seed: config.seed,
@@ -186,13 +188,19 @@ impl Stages<'_> {
     }
 }
 
-/// Says what a training step will need, where that is much.
-fn tell_memory(learner: &dyn Learner, stage: &Stage, steps: i64) {
-    let batch_size = stage.train.batch_size;
-    let bytes = 4.0 * learner.floats_per_sample(steps) * batch_size as f64;
+/// Says what training will need, where that is much: weights with their gradients and two running
+/// averages, and what a batch keeps for the backward pass.
+fn tell_memory(learner: &dyn Learner, stage: &Stage, corpus: &Corpus) {
+    let (steps, set) = (corpus.steps, &corpus.train);
+    let batch_size = stage.train.batch_size.min(set.len() as i64);
+    let stores = [Some(learner.store()), learner.scratch()].into_iter().flatten();
+    let weights = stores.flat_map(checkpoint::variables).map(|(_, t)| t.numel()).sum::<usize>();
+    let inputs = memory::input_floats(steps, corpus.dims);
+    let per_sample = learner.floats_per_sample(steps) + inputs;
+    let bytes = 4.0 * (4.0 * weights as f64 + per_sample * batch_size as f64);
     let needs = || {
         format!(
-            "a batch of {batch_size} samples of {steps} steps needs about {}",
+            "training with batches of {batch_size} samples of {steps} steps needs about {}",
             memory::in_words(bytes)
         )
     };
@@ -208,7 +216,7 @@ fn tell_memory(learner: &dyn Learner, stage: &Stage, steps: i64) {
 }
 
 /// `cpu`, `cuda` or `mps`.
-fn kind(device: Device) -> String {
+pub fn kind(device: Device) -> String {
     match device {
         Device::Cuda(_) => "cuda".into(),
         other => format!("{other:?}").to_lowercase(),

@@ -63,7 +63,8 @@ pub enum Clip {
     Value(f64),
 }
 
-/// Course of the step size over a stage, after the warm-up.
+/// Course of the step size over a stage. Epochs count from the stage's first, the warm-up included;
+/// only the cosine begins after it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Schedule {
@@ -110,7 +111,7 @@ const MANY: f64 = 1e6;
 impl TrainConfig {
     /// What is wrong with these values, each with its key; `at` is the table's name.
     ///
-    /// - `epochs`: of the longest stage that is optimised so
+    /// - `epochs`: of the shortest stage that is optimised so
     pub fn problems(&self, at: &str, epochs: u32) -> Vec<String> {
         let mut bad = Vec::new();
         let mut check = |good: bool, key: &str, value: String, want: &str| {

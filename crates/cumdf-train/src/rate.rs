@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{Schedule, TrainConfig};
 
-/// A better score must be better by this share of the best, as in `torch`'s ReduceLROnPlateau.
+/// A better score must be better by this share of the best's size. `torch`'s ReduceLROnPlateau does
+/// the same for positive scores; ours may be negative.
 const PLATEAU_THRESHOLD: f64 = 1e-4;
 
 /// What a schedule remembers from epoch to epoch; lies in the resume state.
@@ -61,7 +62,8 @@ pub(crate) fn learning_rate(
         }
         Schedule::Linear { constant_epochs } => {
             let past = f64::from((epoch + 1).saturating_sub(constant_epochs));
-            train.learning_rate * (1.0 - past / f64::from(epochs - constant_epochs + 1))
+            train.learning_rate
+                * (1.0 - past / f64::from(epochs.saturating_sub(constant_epochs) + 1))
         }
         Schedule::Plateau { .. } => train.learning_rate * plateau.factor,
     }

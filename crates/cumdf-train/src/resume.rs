@@ -89,6 +89,10 @@ pub(crate) fn restore(
     if !path.exists() {
         return Ok(Progress::new());
     }
+    if !run.best().exists() {
+        tracing::warn!("{} is gone: training begins anew", run.best().display());
+        return Ok(Progress::new());
+    }
     let at = || format!("cannot go on from {}: start anew with --overwrite", path.display());
     let checkpoint = checkpoint::open(&path).with_context(at)?;
     let header = &checkpoint.header;

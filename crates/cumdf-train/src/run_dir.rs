@@ -25,6 +25,8 @@ const LOG: &str = "log.txt";
 const METRICS: &str = "metrics.jsonl";
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
+/// Test figures, written by the command line after training.
+pub const RESULT: &str = "result.json";
 const LOCK: &str = "run.lock";
 
 /// What may happen to a folder that already holds a run.
@@ -293,7 +295,7 @@ fn clear(path: &Path) -> Result<()> {
         let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if [CARD, CONFIG, LOG, METRICS, BEST, LAST].contains(&&*name)
+        if [CARD, CONFIG, LOG, METRICS, BEST, LAST, RESULT].contains(&&*name)
             || name.starts_with("events.out.tfevents.")
         {
             fs::remove_file(entry.path())
@@ -460,7 +462,7 @@ mod tests {
     #[test]
     fn results_without_a_card_are_refused_and_overwrite_clears_only_a_run_s_files() {
         let dir = tempfile::tempdir().unwrap();
-        let run_s = ["best.safetensors", "log.txt", "events.out.tfevents.1.host.2"];
+        let run_s = ["best.safetensors", "result.json", "log.txt", "events.out.tfevents.1.host.2"];
         for name in run_s.iter().chain(&["notes.md"]) {
             fs::write(dir.path().join(name), "x").unwrap();
         }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use cumdf_data::{EvalSet, Labels, Split, Task};
+use cumdf_data::{Inputs, Labels, Split, Task};
 use cumdf_model::{Predictor, Prior};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    answers::Answers,
     evaluate::{self, EVAL_SEED, batch_size, plain},
     fit::TrainingData,
     metrics::{self, Metric, Metrics},
@@ -39,21 +40,21 @@ pub(crate) fn validate(
     data: &TrainingData,
 ) -> Result<Validation> {
     let prior = &data.problem.prior;
+    let batch_size = batch_size(predictor, data.valid().steps(), data.valid().dims());
     let views = match judged {
         Judged::Complete => vec![data.corpus.available(Split::Valid)],
         Judged::Conditions => conditions(data.corpus.available(Split::Valid)),
         Judged::Drawn(masks) => {
-            let batch_size = batch_size(predictor, data.valid().steps());
             let batches = data.valid().drawn_batches(masks, EVAL_SEED, batch_size);
-            let drawn = evaluate::over(batches, prior, |inputs| plain(predictor.predict(inputs)))?;
-            let judgement = judge(data.task(), data.valid_labels(), DRAWN, &drawn.answers)?;
+            let drawn = answers(predictor, prior, batches)?;
+            let judgement = judge(data.task(), data.valid_labels(), DRAWN, &drawn)?;
             return Ok(Validation(BTreeMap::from([(DRAWN.to_owned(), judgement)])));
         }
     };
     ensure!(!views.is_empty(), "the validation split has no modality that training has seen");
     let under = |condition| {
         let view = evaluate::view(condition, 0.0);
-        let predicted = predict(predictor, prior, data.valid(), &view)?;
+        let predicted = answers(predictor, prior, data.valid().batches(&view, batch_size))?;
         let judgement =
             judge(data.task(), data.valid_labels(), &condition.to_string(), &predicted)?;
         Ok((condition.key(), judgement))
@@ -61,21 +62,15 @@ pub(crate) fn validate(
     views.into_iter().map(under).collect::<Result<_>>().map(Validation)
 }
 
-fn predict(
+fn answers(
     predictor: &dyn Predictor,
     prior: &Prior,
-    split: &EvalSet,
-    view: &cumdf_data::View,
-) -> Result<crate::answers::Answers> {
-    Ok(evaluate::predict(predictor, prior, split, view)?.answers)
+    batches: impl Iterator<Item = (Vec<usize>, Inputs)>,
+) -> Result<Answers> {
+    Ok(evaluate::over(batches, prior, |inputs| plain(predictor.predict(inputs)))?.answers)
 }
 
-fn judge(
-    task: &Task,
-    labels: &Labels,
-    view: &str,
-    answers: &crate::answers::Answers,
-) -> Result<Judgement> {
+fn judge(task: &Task, labels: &Labels, view: &str, answers: &Answers) -> Result<Judgement> {
     ensure!(
         answers.is_finite(),
         "the network predicts values that are not finite under {view}; lower \

@@ -82,8 +82,17 @@ pub enum Lock {
 
 impl Cell {
     /// The cell of a trained variant under `out`.
-    pub fn trained(out: &Path, source: &Source, variant: &'static str, config: Config) -> Self {
-        let identity = config.identity(&source.sha256, &config.method.stages());
+    ///
+    /// - `device`: the kind of device that trains it, as its figures differ in their last digits
+    pub fn trained(
+        out: &Path,
+        source: &Source,
+        variant: &'static str,
+        config: Config,
+        device: &str,
+    ) -> Self {
+        let mut identity = config.identity(&source.sha256, &config.method.stages());
+        identity["device"] = json!(device);
         let folder = format!("seed-{}-{}", config.seed, id(&identity));
         let seed = Some(config.seed);
         Self::new(out, source, variant, seed, identity, Some(config), &folder)
@@ -186,6 +195,20 @@ impl Cell {
         files::sweep(&self.dir.join(store::FOLDER));
     }
 
+    /// Refuses a folder in which another process works.
+    ///
+    /// # Errors
+    /// Names the folder.
+    pub fn check_free(&self) -> Result<()> {
+        let dir = &self.dir;
+        ensure!(
+            !dir.exists() || matches!(lock(dir)?, Lock::Mine(_)),
+            "another process is working in {}: wait for it, or leave out --fresh to share its work",
+            dir.display()
+        );
+        Ok(())
+    }
+
     /// Renames the folder to `<name>.old-1`, or the first number that is free, and returns that
     /// path; `None` when there is none.
     ///
@@ -196,12 +219,7 @@ impl Cell {
         if !dir.exists() {
             return Ok(None);
         }
-        let lock = lock(dir)?;
-        ensure!(
-            matches!(lock, Lock::Mine(_)),
-            "another process is working in {}: wait for it, or leave out --fresh to share its work",
-            dir.display()
-        );
+        self.check_free()?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let mut beside = (1..).map(|n| dir.with_file_name(format!("{name}.old-{n}")));
         let aside = beside.find(|path| !path.exists()).expect("the numbers do not end");

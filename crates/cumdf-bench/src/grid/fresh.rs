@@ -23,6 +23,8 @@ pub(super) fn move_aside(cells: &[&Cell]) -> Result<bool> {
             return Ok(false);
         }
     }
+    // All of them, before the first is moved: half a grid moved aside would be of no use.
+    cells.iter().try_for_each(|cell| cell.check_free())?;
     let mut n_moved = 0;
     for cell in cells {
         n_moved += usize::from(cell.move_aside()?.is_some());

@@ -20,6 +20,7 @@ use cumdf_data::View;
 use cumdf_train::{
     device,
     metrics::{Metric, Metrics, score},
+    pipeline,
 };
 
 use self::{
@@ -224,6 +225,7 @@ impl<'a> Plan<'a> {
         variants: &[Variant],
         views: impl Fn(&Source) -> Vec<View>,
     ) -> Result<Self> {
+        let kind = pipeline::kind(device::parse_device(&args.device)?);
         let mut wanted = Vec::new(); // (place in the order, source, recipe, cell)
         let mut changed = Vec::new();
         for (s, source) in sources.iter().enumerate() {
@@ -242,7 +244,12 @@ impl<'a> Plan<'a> {
                     let mut config = config.clone();
                     config.seed = seed;
                     let recipe = Some(config.recipe.clone());
-                    wanted.push((turn, s, recipe, Cell::trained(out, source, variant.key, config)));
+                    wanted.push((
+                        turn,
+                        s,
+                        recipe,
+                        Cell::trained(out, source, variant.key, config, &kind),
+                    ));
                 }
             }
             for variant in variants {

@@ -151,6 +151,10 @@ impl Source {
         let mut config =
             Config::resolve(Some(entry.name), self.config(entry.name), Some(&self.file), sets)?;
         config.data.file.clone_from(&self.file);
+        if self.config(entry.name).is_none() {
+            config.data.clip = self.read.clip; // all rows read the data alike
+        }
+        config.check_labels(&self.task)?;
         Ok(config)
     }
 

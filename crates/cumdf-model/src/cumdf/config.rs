@@ -72,8 +72,8 @@ pub enum LabelGate {
     Residual,
 }
 
-/// No size may be larger: far beyond any use, and small enough for libtorch to count.
-const LARGEST: i64 = 8192;
+/// No width may be larger: far beyond any use, and its weights still fit into memory.
+const LARGEST: i64 = 2048;
 /// Nor a kernel longer than this, in steps.
 const LONGEST_KERNEL: i64 = 999;
 

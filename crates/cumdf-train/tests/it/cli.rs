@@ -13,7 +13,7 @@ use cumdf_train::registry;
 use serde_json::Value;
 use tch::Device;
 
-use crate::tiny::{self, SETS, alone, refusal, run, student, succeeds, written};
+use crate::tiny::{self, SETS, alone, program, refusal, run, small, student, succeeds, written};
 
 fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     let path = path.as_ref();
@@ -114,6 +114,76 @@ fn overwriting_a_student_keeps_its_teacher_and_so_does_a_key_of_the_student_s_ow
 }
 
 #[test]
+fn overwriting_with_other_settings_keeps_what_was_beside_it() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = written(folder.path());
+    for (method, sets) in
+        [("cumdf", SETS.map(str::to_owned).to_vec()), ("if-mmin", small("if-mmin", 1))]
+    {
+        let out = folder.path().join(method);
+        let command = |more: &[&str]| {
+            let mut command = program(&["train", "--method", method], &data, &out);
+            command.args(sets.iter().flat_map(|set| ["--set", set])).args(more);
+            command
+        };
+        succeeds(command(&[]));
+        let teacher = bytes(out.join("teacher/best.safetensors"));
+        succeeds(command(&["--seed", "2", "--overwrite", "--no-test"]));
+        assert!(bytes(out.join("teacher-1/best.safetensors")) == teacher, "{method}");
+        assert!(bytes(out.join("teacher/best.safetensors")) != teacher, "{method}");
+        assert!(!out.join("student/result.json").exists(), "{method}: another run's figures stay");
+    }
+}
+
+#[test]
+fn a_run_whose_chosen_network_was_deleted_begins_anew() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    succeeds(student(&data, &out, &[]));
+    let best = out.join("student/best.safetensors");
+    let before = bytes(&best);
+    fs::remove_file(&best).expect("removed");
+    succeeds(student(&data, &out, &["--resume"]));
+    assert!(bytes(&best) == before);
+}
+
+#[test]
+fn a_recipe_for_other_labels_is_refused_and_the_right_one_is_found() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("emotions.h5");
+    tiny::dataset(tiny::tasks()[1].clone(), [70, 20, 30]).write(&path).expect("a file");
+    let out = folder.path().join("run");
+    let command = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
+        command.args(["train", "--method", "self-mm", "--no-test", "--set", "epochs=1"]);
+        command.args(more).arg("--out").arg(&out);
+        command
+    };
+    let file = format!("data.file={}", path.display());
+    let message = refusal(command(&["--set", &file, "--set", "recipe=self-mm"]));
+    assert!(message.contains("use self-mm-emotion"), "{message}");
+    assert!(!out.exists());
+    succeeds(command(&["--set", &file]));
+}
+
+#[test]
+fn what_training_needs_is_said_before_it_begins() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, out) = (written(folder.path()), folder.path().join("run"));
+    let sets =
+        ["model.hidden_dim=1024", "model.ffn_dim=2048", "teacher.epochs=1", "student.epochs=1"];
+    let mut command = program(&["teacher"], &data, &out);
+    command.args(sets.iter().flat_map(|set| ["--set", set]));
+    let output = run(command);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("training with batches of 32 samples of 8 steps needs about"), "{told}");
+}
+
+#[test]
 fn a_default_folder_has_the_newest_run_and_keeps_the_others_beside_it() {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a folder");
@@ -145,11 +215,13 @@ fn a_run_goes_on_with_the_threads_it_began_with() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-train"));
         command.args(["train", "--method", "mlp", "--resume", "--threads", threads, "--data"]);
         command.arg(&data).arg("--out").arg(&out).args(["--set", epochs]);
+        command.args(["--set", "train.patience=100000"]);
         command
     };
     let mut child = command("1", "epochs=100000").spawn().expect("it starts");
     let metrics = out.join("train/metrics.jsonl");
-    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {
+    // The state of the first epoch is saved before the line of the second is written.
+    while fs::read_to_string(&metrics).unwrap_or_default().lines().count() < 2 {
         assert!(child.try_wait().expect("a status").is_none(), "it ended");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -301,7 +373,12 @@ fn slips_are_told_the_way() {
     let (data, out) = (written(folder.path()), folder.path().join("run"));
     for (more, want) in [
         (&["--set", "batch_size=16"][..], "did you mean `train.batch_size`"),
-        (&["--epochs", "3"], "--set student.epochs=.. or --set teacher.epochs=.."),
+        (&["--epochs", "3"], "given as --set student.epochs=.. or --set teacher.epochs=..\n"),
+        (&["--set", "train.clip=1"], "such as { norm = 1.0 }"),
+        (
+            &["--set", "train.schedule={ linear = { constant_epochs = 3 } }"],
+            "train.schedule.linear.constant_epochs = 3",
+        ),
         (&["--seed", "-1"], "a seed is a whole number of 0 or more"),
         (&["--set", "train.batch_size=many"], "expected a whole number"),
         (&["--set", "model.hidden_dim=1000000000000"], "model.hidden_dim"),

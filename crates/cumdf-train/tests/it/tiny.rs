@@ -14,7 +14,7 @@ use cumdf_train::{
     registry::{self, Loaded},
 };
 use tch::{Device, Kind, Tensor};
-use toml::Table;
+use toml::{Table, Value};
 
 /// Steps of the tiny corpora.
 pub(crate) const STEPS: i64 = 8;
@@ -96,64 +96,53 @@ pub(crate) fn corpus(dataset: &Dataset) -> Corpus {
 
 /// The keys of a recipe that make any method small and quick: widths of at most 8, `epochs` each.
 pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
-    let config =
-        Config::resolve(None, None, None, &[format!("recipe={recipe}")]).expect("a recipe");
-    let table: Table = toml::from_str(&config.to_toml()).expect("TOML");
-    let mut sets = vec![format!("recipe={recipe}")];
-    walk(&table, "", &mut |key, value| {
-        let last = key.rsplit('.').next().unwrap_or_default();
-        match value {
-            toml::Value::Integer(_) if last == "epochs" => sets.push(format!("{key}={epochs}")),
-            toml::Value::Integer(n) if key.starts_with("model.") && *n > 8 => {
-                sets.push(format!("{key}=8"));
-            }
-            toml::Value::Array(sizes) if key == "model.cascade_dims" => {
-                assert_eq!(sizes.len(), 3);
-                sets.push(format!("{key}=[8, 6, 4]"));
-            }
-            toml::Value::Table(_) if last == "schedule" => sets.push(format!("{key}='constant'")),
-            _ => {}
+    edited(recipe, |key, last, value| match value {
+        Value::Integer(_) if last == "epochs" => Some(epochs.to_string()),
+        Value::Integer(n) if key.starts_with("model.") && *n > 8 => Some("8".into()),
+        Value::Array(sizes)
+            if key.starts_with("model.") && sizes.len() == 3 && last.ends_with("dims") =>
+        {
+            Some("[8, 6, 4]".into())
         }
-    });
-    sets
+        Value::Table(_) if last == "schedule" => Some("'constant'".into()),
+        _ => None,
+    })
 }
 
 /// The same with widths of at most 48, made to fit a few samples exactly: no dropout, nothing
 /// hidden, no decay, a brisk step.
 pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
-    let config =
-        Config::resolve(None, None, None, &[format!("recipe={recipe}")]).expect("a recipe");
-    let table: Table = toml::from_str(&config.to_toml()).expect("TOML");
+    edited(recipe, |key, last, value| match (last, value) {
+        ("epochs" | "patience", Value::Integer(_)) => Some(epochs.to_string()),
+        ("batch_size", _) => Some("16".into()),
+        ("learning_rate", _) => Some("0.003".into()),
+        ("accumulate", _) => Some("1".into()),
+        ("schedule", _) => Some("'constant'".into()),
+        ("weight_decay" | "inter", _) => Some("0.0".into()),
+        ("drop_ratios", _) => Some("[0.0]".into()),
+        (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
+        (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),
+        _ => None,
+    })
+}
+
+/// `key=value` for every key of a recipe for which `edit` has a value; it is handed the whole key
+/// and its last part.
+fn edited(recipe: &str, edit: impl Fn(&str, &str, &Value) -> Option<String>) -> Vec<String> {
     let mut sets = vec![format!("recipe={recipe}")];
+    let table: Table = toml::from_str(&resolve(&sets).to_toml()).expect("TOML");
     walk(&table, "", &mut |key, value| {
         let last = key.rsplit('.').next().unwrap_or_default();
-        match (last, value) {
-            ("epochs", toml::Value::Integer(_)) => sets.push(format!("{key}={epochs}")),
-            ("patience", _) => sets.push(format!("{key}={epochs}")),
-            ("batch_size", _) => sets.push(format!("{key}=16")),
-            ("learning_rate", _) => sets.push(format!("{key}=0.003")),
-            (_, toml::Value::Integer(n)) if key.starts_with("model.") && *n > 48 => {
-                sets.push(format!("{key}=48"));
-            }
-            ("accumulate", _) => sets.push(format!("{key}=1")),
-            ("schedule", _) => sets.push(format!("{key}='constant'")),
-            ("weight_decay", _) => sets.push(format!("{key}=0.0")),
-            ("inter", _) => sets.push(format!("{key}=0.0")),
-            ("drop_ratios", _) => sets.push(format!("{key}=[0.0]")),
-            (name, toml::Value::Float(_)) if name.ends_with("dropout") => {
-                sets.push(format!("{key}=0.0"));
-            }
-            _ => {}
-        }
+        sets.extend(edit(key, last, value).map(|value| format!("{key}={value}")));
     });
     sets
 }
 
-fn walk(table: &Table, at: &str, see: &mut impl FnMut(&str, &toml::Value)) {
+fn walk(table: &Table, at: &str, see: &mut impl FnMut(&str, &Value)) {
     for (key, value) in table {
         let key = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
         see(&key, value);
-        if let toml::Value::Table(inner) = value
+        if let Value::Table(inner) = value
             && !key.ends_with("schedule")
             && !key.ends_with("clip")
         {

@@ -155,7 +155,11 @@ impl Method for CumdfConfig {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut bad = self.train.problems("train", self.teacher.epochs.max(self.student.epochs));
+        let shortest = match self.student.distillation {
+            true => self.teacher.epochs.min(self.student.epochs),
+            false => self.student.epochs,
+        };
+        let mut bad = self.train.problems("train", shortest);
         bad.extend(epochs_problem("teacher.epochs", self.teacher.epochs));
         bad.extend(epochs_problem("student.epochs", self.student.epochs));
         let rate = self.teacher.oracle_rate;
@@ -182,6 +186,10 @@ impl Method for CumdfConfig {
         }
         bad.extend(self.model.problems());
         bad
+    }
+
+    fn reads_soft_labels(&self) -> bool {
+        true
     }
 
     fn is_wide(&self) -> bool {

@@ -174,7 +174,8 @@ impl TeacherTargets {
         let (mut rows, mut fused) = (Vec::new(), Vec::new());
         let mut modalities: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
         let mut pairs: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
-        for batch in train.complete_batches(evaluate::batch_size(teacher, train.steps())) {
+        let batch_size = evaluate::batch_size(teacher, train.steps(), train.dims());
+        for batch in train.complete_batches(batch_size) {
             let pass = teacher.forward(&batch.complete(), Guide::Oracle(batch.targets()), false);
             for (all, own) in pairs.iter_mut().zip(pass.pairs().into_iter().flatten()) {
                 all.push(own.shallow_clone());

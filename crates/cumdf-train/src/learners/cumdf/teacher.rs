@@ -119,7 +119,7 @@ pub(super) fn common_terms(
 pub(super) fn refresh_means(net: &mut Cumdf, train: &TrainSet) {
     let _guard = tch::no_grad_guard();
     let mut sums = net.mean_accumulator();
-    let batch_size = evaluate::batch_size(net, train.steps());
+    let batch_size = evaluate::batch_size(net, train.steps(), train.dims());
     for batch in train.complete_batches(batch_size) {
         net.accumulate_means(&batch.complete(), &mut sums);
     }
