@@ -179,7 +179,7 @@ pub enum Split {
     Train,
     /// Read to choose the checkpoint, and for nothing else.
     Valid,
-    /// Read once everything is chosen.
+    /// For figures, once a checkpoint is chosen.
     Test,
 }
 

@@ -28,12 +28,13 @@ use tch::Device;
 /// Train and evaluate CUMDF and its baselines: multimodal emotion recognition that copes with
 /// missing modalities.
 ///
-/// Without arguments, teacher and student run on a synthetic corpus written to data/.
+/// `cumdf-train student` alone trains teacher and student on a synthetic corpus written to data/.
 ///
 /// A run lies in runs/<data>/<method>/<stage>, or in <DIR>/<stage> with --out <DIR>. A command
 /// without --out goes on with the run that is there when nothing that decides its result was
 /// changed; otherwise the old run is kept beside it as <stage>-1, -2, ..., and the newest one has
-/// the plain name. With --out, another run is refused until --overwrite.
+/// the plain name. With --out, a folder that holds a run is refused: --resume goes on with the same
+/// run, --overwrite replaces any.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -52,7 +53,7 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Say more.
+    /// Show debug lines as well.
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 }
@@ -64,7 +65,7 @@ enum Command {
     /// Train CUMDF's student on incomplete data, guided by a teacher (trained first if there is
     /// none).
     Student(StudentArgs),
-    /// Train any method, all its stages.
+    /// Train a method (see --list), all its stages.
     Train(MethodArgs),
     /// Score a checkpoint on a split, under a condition and a drop ratio; prints JSON (F1 and
     /// accuracies in percent).
@@ -75,13 +76,15 @@ enum Command {
 
 #[derive(Debug, ClapArgs)]
 struct TrainArgs {
-    /// A TOML configuration, such as configs/mosi.toml; default: configs/synthetic.toml.
+    /// A TOML configuration, such as configs/mosi.toml; default: the method's default recipe on the
+    /// synthetic corpus.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A native HDF5 file; alone it takes the method's default recipe.
+    /// A native HDF5 file. Without --config the method's default recipe for its labels is used.
     #[arg(long, value_name = "FILE.h5")]
     data: Option<PathBuf>,
-    /// Folder of the run, with a folder per stage in it; default: runs/<data>/<method>.
+    /// Folder to train in; each stage gets a folder of its own in it. Default:
+    /// runs/<data>/<method>.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Seed of initialisation, order, masks and dropout: a whole number of 0 or more.
@@ -90,20 +93,23 @@ struct TrainArgs {
     /// auto, cpu, cuda, cuda:N or mps.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Threads of one tensor operation; default: all cores for wide networks, 1 for narrow ones,
-    /// where more only wait for each other. The last digits of a result depend on it.
+    /// Threads per tensor operation. Default: libtorch's choice for wide networks (CUMDF from
+    /// model.hidden_dim = 128), 1 for others. An unfinished run goes on only with the threads it
+    /// began with, as the last digits of a result depend on them.
     #[arg(long)]
     threads: Option<usize>,
-    /// Override any key of the configuration, the value in TOML; repeatable.
+    /// Override any key of the configuration, the value in TOML, for example train.batch_size=16 or
+    /// train.clip='{ norm = 1.0 }'; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Go on with the interrupted run in the folder given with --out.
+    /// Go on with the run in the folder, or begin it there; another run is refused.
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
-    /// Replace the run of the last stage in its folder; finished stages before it stay.
+    /// Replace the last stage's run. Earlier stages are used again; those of other settings are kept
+    /// as <stage>-1, -2, ...
     #[arg(long)]
     overwrite: bool,
-    /// Train and validate only: the test split is not predicted. For searches.
+    /// Do not predict the test split: use this while you search for settings.
     #[arg(long)]
     no_test: bool,
 }
@@ -113,7 +119,7 @@ struct StudentArgs {
     #[command(flatten)]
     train: TrainArgs,
     /// The teacher's checkpoint; default: the one in the folder `teacher` beside the student's,
-    /// trained if need be.
+    /// trained if need be. It must have been trained on the same data.
     #[arg(long, value_name = "FILE.safetensors")]
     teacher: Option<PathBuf>,
 }
@@ -122,7 +128,7 @@ struct StudentArgs {
 struct MethodArgs {
     #[command(flatten)]
     train: TrainArgs,
-    /// Which method; see --list.
+    /// Which method (see --list); needed unless --config names it.
     #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "config"])]
     method: Option<String>,
     /// List the methods and their recipes.
@@ -141,13 +147,15 @@ struct EvaluateArgs {
     /// train, valid or test.
     #[arg(long, default_value = "test")]
     split: Split,
-    /// The modalities that are present: l, a, v, la, lv, av or lav.
+    /// The modalities that may be seen (l = language, a = audio, v = vision): l, a, v, la, lv, av or
+    /// lav.
     #[arg(long, default_value = "lav")]
     condition: ModalitySet,
-    /// Share of frames dropped, in [0, 1).
+    /// Probability that a frame is hidden, in [0, 1).
     #[arg(long, default_value_t = 0.0)]
     drop_ratio: f64,
     /// Also write one row per sample: id, label, prediction, probabilities, entropy, attributions.
+    /// Columns of which the method says nothing are empty.
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or mps.
@@ -334,7 +342,7 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     let there = samples.available();
     if !there.contains_all(args.condition) {
         tracing::warn!(
-            "{} has {there} in its {} split: what {} names beyond that is not there to be seen",
+            "{} has only {there} in its {} split: the rest of {} cannot be seen",
             file.display(),
             args.split,
             args.condition

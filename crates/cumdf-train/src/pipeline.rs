@@ -103,7 +103,7 @@ pub fn train(config: &Config, corpus: &Corpus, device: Device, place: &Place) ->
         let names: Vec<_> = before.iter().map(|stage| stage.name).collect();
         ensure!(
             names.contains(&name.as_str()),
-            "{} is given as {name}, and these settings train without one",
+            "{} is given as {name}, but these settings train without one (student.distillation = false)",
             path.display()
         );
     }

@@ -77,8 +77,7 @@ pub fn open(path: &Path) -> Result<(Checkpoint, Config)> {
     let header = &checkpoint.header;
     if header.kind == CheckpointKind::Resume {
         bail!(
-            "{} is what a training goes on from: the network that validation chose is \
-             best.safetensors beside it",
+            "{} is the state of a training, not a network to use: take best.safetensors beside it",
             path.display()
         );
     }

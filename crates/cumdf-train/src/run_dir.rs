@@ -147,8 +147,8 @@ impl RunDir {
         match &self.other_machine {
             None => Ok(()),
             Some(what) => bail!(
-                "{} was begun otherwise: {what}; go on as it began (--threads, --device), or start \
-                 over with --overwrite",
+                "{} was begun with other threads or on another device: {what}; go on as it began \
+                 (--threads, --device), or start over with --overwrite",
                 self.path.display()
             ),
         }
@@ -273,7 +273,7 @@ fn flatten(at: &str, value: &Value, into: &mut Vec<(String, String)>) {
 fn why_other(here: Option<&Value>, card: &Card) -> String {
     match here {
         Some(here) => differences(&here["identity"], card.identity),
-        None => format!("no {CARD} says which, as in folders of older versions"),
+        None => format!("no {CARD} is in it, as an older version left it"),
     }
 }
 

@@ -60,8 +60,8 @@ What it writes to --out:
                              from which the figures are computed
 
 A table that was interrupted goes on where it stopped: give the same command again. What is finished
-is never done again or deleted. A cell is known by the content of its data and by its settings, not
-by paths; other settings make cells of their own beside it. Several table1 in one folder share the
+is never done again or deleted. A cell is one training: a data set, a row and a seed. It is known by
+the content of its data and by its settings, not by paths; other settings make cells of their own beside it. Several table1 in one folder share the
 work. --fresh does everything anew and keeps what was there as NAME.old-1, .old-2, ...
 The exit code is 1 when a cell failed; the table of the others is written all the same.";
 

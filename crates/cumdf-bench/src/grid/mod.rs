@@ -45,9 +45,10 @@ pub struct Args {
 
     /// A configuration, such as configs/mosi.toml; may be given several times.
     ///
-    /// It is for the rows of its own method; the others take their default recipes on the same data.
-    /// It names its own data file; with --data beside it, one configuration is used for all files,
-    /// several for one file, and as many configurations as files are paired with them in order.
+    /// A configuration sets the rows of its own method; the others take their default recipes on the
+    /// same data, cut at the same data.clip. It names its own data file. With --data beside it: one
+    /// configuration holds for all files, several hold for one file, equal numbers are paired in
+    /// order.
     #[arg(long, value_name = "FILE.toml")]
     pub config: Vec<PathBuf>,
 
@@ -58,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
 
-    /// Number of seeds, counted up from the configuration's. The paper takes 5.
+    /// Number of seeds, counted up from the configuration's seed. The paper takes 5.
     #[arg(
         long,
         value_name = "N",
@@ -68,8 +69,8 @@ pub struct Args {
     )]
     pub seeds: usize,
 
-    /// Overrides a key, such as train.batch_size=16, of every row whose method has it; may be given
-    /// several times.
+    /// Overrides a key, such as train.batch_size=16, of every row whose method has it; a key that no
+    /// row has is refused. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 

@@ -21,7 +21,7 @@ use crate::{
 pub const ENTRY: Entry = Entry {
     name: "mlp",
     title: "MLP on mean features",
-    about: "a floor: one hidden layer on the mean of the seen frames, trained with MRMS",
+    about: "one hidden layer on the mean of the seen frames, a floor",
     formula: 1,
     recipes: &[Recipe {
         name: "mlp",
