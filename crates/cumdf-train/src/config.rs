@@ -18,8 +18,10 @@ use toml::{Table, Value};
 
 use crate::{
     method::{Entry, Fits, Method, Recipe},
+    overrides::{full_key, leaves, merge, parse_assignment, set},
     registry,
     stage::Stage,
+    strict::{did_you_mean, strict},
 };
 
 /// The configuration of the embedded default, `configs/synthetic.toml`.
@@ -27,9 +29,7 @@ const DEFAULT: &str = include_str!("../../../configs/synthetic.toml");
 /// The method that is meant where none is named.
 const DEFAULT_METHOD: &str = "cumdf";
 /// Keys that every method has.
-const COMMON: [&str; 4] = ["recipe", "method", "seed", "data"];
-/// Keys that hold one of several things: a new value replaces the old one, never mixes with it.
-const ONE_OF: [&str; 2] = ["clip", "schedule"];
+pub(crate) const COMMON: [&str; 4] = ["recipe", "method", "seed", "data"];
 /// Larger seeds are not exact in every reader of JSON.
 pub const LARGEST_SEED: u64 = (1 << 53) - 1;
 /// Standardised values cut closer than this to 0 would hold next to nothing.
@@ -342,156 +342,6 @@ fn default_recipe(entry: &'static Entry, file: Option<&Path>) -> Result<&'static
         }
     };
     recipe.with_context(|| format!("{} has no recipe for such labels", entry.name))
-}
-
-/// Reads a table strictly: a key too many, one too few or one of another type is refused by its
-/// path, in the words of TOML.
-pub(crate) fn strict<T: DeserializeOwned>(table: Table) -> Result<T> {
-    let whole = table.clone();
-    serde_path_to_error::deserialize(Value::Table(table)).map_err(|err| {
-        let (path, message) = (err.path().to_string(), err.inner().to_string());
-        let message = message.lines().next().unwrap_or_default().trim(); // the path is ours to tell
-        match path.as_str() {
-            "." | "" => anyhow!("{}{}", in_toml(message), suggestion(message, &whole)),
-            path => anyhow!("{path}: {}{}", in_toml(message), suggestion(message, &whole)),
-        }
-    })
-}
-
-/// serde's message, with TOML's words for Rust's types.
-fn in_toml(message: &str) -> String {
-    let mut text = message.replace("invalid type: ", "found ").replace("invalid value: ", "found ");
-    if text.contains("expected string only") || text.contains("wanted exactly 1 element") {
-        return "expected one of its names in quotes, or a table of one of them such as { norm = 1.0 }"
-            .into();
-    }
-    for (rust, toml) in [
-        ("floating point", "number"),
-        ("a sequence", "a list"),
-        ("sequence", "list"),
-        ("a map", "a table"),
-        ("map", "table"),
-        ("a boolean", "true or false"),
-        ("expected path string", "expected a path in quotes"),
-        ("an array of length", "a list of"),
-        ("unit variant", "a name"),
-        ("newtype variant", "a value"),
-    ] {
-        text = text.replace(rust, toml);
-    }
-    // What was expected: `i64`, `struct TrainConfig`, `enum Clip`.
-    let Some((found, expected)) = text.split_once(", expected ") else { return text };
-    let expected = match expected.trim() {
-        "i64" | "i32" | "isize" => "a whole number",
-        "u64" | "u32" | "usize" => "a whole number of 0 or more",
-        "f64" | "f32" => "a number",
-        other if other.starts_with("struct ") => "a table",
-        other if other.starts_with("enum ") || other.starts_with("a value of enum ") => {
-            "one of its names, or a table such as { norm = 1.0 }"
-        }
-        other => other,
-    };
-    format!("{found}, expected {expected}")
-}
-
-/// Puts every leaf of `over` into `base`.
-fn merge(base: &mut Table, over: Table) {
-    for (key, value) in over {
-        let empties = value.as_table().is_some_and(Table::is_empty); // `groups = {}` has no groups
-        let whole = ONE_OF.contains(&key.as_str()) || empties;
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(value)) if !whole => merge(inner, value),
-            (Some(Value::Float(_)), Value::Integer(n)) => {
-                base.insert(key, Value::Float(n as f64));
-            }
-            (_, value) => {
-                base.insert(key, value);
-            }
-        }
-    }
-}
-
-/// Splits `a.b=value`; a value that is no TOML is a string.
-fn parse_assignment(text: &str) -> Result<(&str, Value)> {
-    let Some((key, value)) = text.split_once('=') else {
-        bail!("--set {text} has no `=`: write --set train.batch_size=16");
-    };
-    let parsed = toml::from_str::<Table>(&format!("value = {value}"));
-    let value = match parsed {
-        Ok(mut table) => table.remove("value").expect("just written"),
-        Err(_) => Value::String(value.into()),
-    };
-    Ok((key.trim(), value))
-}
-
-fn set(table: &mut Table, key: &str, value: Value) -> Result<()> {
-    let (head, rest) = key.split_once('.').unwrap_or((key, ""));
-    if head == "groups" && !rest.is_empty() {
-        table.entry(head).or_insert_with(|| Value::Table(Table::new()));
-    }
-    if !table.contains_key(head) {
-        let known: Vec<_> = table.keys().map(String::as_str).collect();
-        let what = if rest.is_empty() { "key" } else { "table" };
-        bail!("there is no {what} `{head}`{}", did_you_mean(head, &known));
-    }
-    if rest.is_empty() {
-        merge(table, Table::from_iter([(key.to_owned(), value)]));
-        return Ok(());
-    }
-    match table.get_mut(head) {
-        // Groups of parameters have names of the method's own, which it checks itself.
-        Some(Value::Table(inner)) if head == "groups" && !rest.contains('.') => {
-            inner.insert(rest.to_owned(), value);
-            Ok(())
-        }
-        Some(Value::Table(inner)) => set(inner, rest, value),
-        _ => bail!("`{head}` is no table"),
-    }
-}
-
-/// Where else in `table` a key of that last name is: `; did you mean `train.batch_size`?`.
-fn full_key(table: &Table, key: &str) -> String {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    let found: Vec<_> = leaves(table)
-        .into_iter()
-        .filter(|path| path != key && path.rsplit('.').next() == Some(last))
-        .map(|path| format!("`{path}`"))
-        .collect();
-    match found.is_empty() {
-        true => String::new(),
-        false => format!("; did you mean {}?", found.join(" or ")),
-    }
-}
-
-/// The keys of `table`, down to the values: `train.batch_size`.
-pub(crate) fn leaves(table: &Table) -> Vec<String> {
-    let own = |(key, value): (&String, &Value)| match value {
-        Value::Table(inner) => leaves(inner).iter().map(|rest| format!("{key}.{rest}")).collect(),
-        _ => vec![key.clone()],
-    };
-    table.iter().flat_map(own).collect()
-}
-
-/// From serde's "unknown field `x`, expected one of `a`, `b`": the nearest known key, or the same
-/// key in another table.
-fn suggestion(message: &str, whole: &Table) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    match quoted.next() {
-        Some(unknown) if message.starts_with("unknown ") => {
-            let near = did_you_mean(unknown, &quoted.chain(COMMON).collect::<Vec<_>>());
-            if near.is_empty() { full_key(whole, unknown) } else { near }
-        }
-        _ => String::new(),
-    }
-}
-
-pub(crate) fn did_you_mean(unknown: &str, known: &[&str]) -> String {
-    known
-        .iter()
-        .map(|k| (strsim::jaro_winkler(unknown, k), k))
-        .filter(|(similarity, k)| *similarity > 0.8 && **k != unknown)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, k)| format!("; did you mean `{k}`?"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod method;
 pub mod metrics;
 pub mod optim;
+mod overrides;
 pub mod pipeline;
 pub mod policy;
 mod rate;
@@ -28,6 +29,7 @@ mod resume;
 pub mod run_dir;
 pub mod select;
 pub mod stage;
+mod strict;
 pub mod telemetry;
 mod tensorboard;
 

@@ -192,7 +192,7 @@ pub enum Fits {
 pub fn read<M: Method + Serialize + DeserializeOwned + 'static>(
     table: Table,
 ) -> Result<(Box<dyn Method>, Table)> {
-    let method: M = crate::config::strict(table)?;
+    let method: M = crate::strict::strict(table)?;
     let complete = Table::try_from(&method).expect("a configuration is a TOML table");
     Ok((Box::new(method), complete))
 }

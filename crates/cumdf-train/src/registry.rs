@@ -9,11 +9,7 @@ use cumdf_model::{
 };
 use tch::{Device, nn::VarStore};
 
-use crate::{
-    config::{Config, did_you_mean},
-    learners,
-    method::Entry,
-};
+use crate::{config::Config, learners, method::Entry, strict::did_you_mean};
 
 /// Every method this program can train, in the order of tables.
 pub static METHODS: &[&Entry] = &[
