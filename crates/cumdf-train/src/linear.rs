@@ -30,7 +30,7 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use cumdf_data::{Corpus, EvalSet, Labels, Modality, ModalitySet, Pooled, Split, Task, View};
 use tch::{Device, Kind, Tensor};
 
@@ -84,6 +84,14 @@ impl Linear {
         valid: Examples<'_>,
         strengths: &[f64],
     ) -> Result<Self> {
+        let of_task = |labels: &Labels| match task {
+            Task::Sentiment { .. } => matches!(labels, Labels::Scores(_)),
+            Task::Emotion { .. } => matches!(labels, Labels::Classes(_)),
+        };
+        ensure!(
+            of_task(train.labels) && of_task(valid.labels),
+            "the labels of training or validation are not of the task's kind: {task}"
+        );
         let (scores, path) = match train.labels {
             Labels::Scores(y) => (true, ridge(train.features, y, strengths)?),
             Labels::Classes(rows) => (false, logistic(train.features, rows, strengths)),
