@@ -18,7 +18,7 @@
 //! let corpus = Corpus::prepare(&Dataset::open(&file)?, 5.0, false, tch::Device::Cpu)?;
 //! let masks = MrmsConfig { drop_ratios: vec![0.0, 0.2, 0.4], inter: 0.5 };
 //! let order = EpochOrder { seed: 1, epoch: 1, batch_size: 32, bucket: 8 };
-//! for batch in corpus.train.epoch(&masks, order) {
+//! for batch in corpus.train.epoch(Some(&masks), order) {
 //!     let (inputs, targets) = (batch.incomplete(), batch.targets());
 //!     // a model reads `inputs`, its loss reads `targets`
 //! }
