@@ -141,7 +141,7 @@ fn benches(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             bencher.iter(|| {
                 for batch in case.corpus.train.epoch(Some(masks), case.order(1)) {
-                    black_box((batch.incomplete(), batch.targets().distribution().size()));
+                    black_box((batch.shown(), batch.targets().distribution().size()));
                 }
             });
         });

@@ -91,8 +91,9 @@ impl<'a> TrainBatch<'a> {
         self.set.resident.gather(&self.index, self.longest, None)
     }
 
-    /// The view after MRMS; the complete one where no masks were drawn.
-    pub fn incomplete(&self) -> Inputs {
+    /// What the stage shows of the samples: the view after MRMS, or the complete one where no masks
+    /// were drawn.
+    pub fn shown(&self) -> Inputs {
         self.set.resident.gather(&self.index, self.longest, self.seen.as_ref())
     }
 

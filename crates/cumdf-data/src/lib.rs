@@ -19,7 +19,7 @@
 //! let masks = MrmsConfig { drop_ratios: vec![0.0, 0.2, 0.4], inter: 0.5 };
 //! let order = EpochOrder { seed: 1, epoch: 1, batch_size: 32, bucket: 8 };
 //! for batch in corpus.train.epoch(Some(&masks), order) {
-//!     let (inputs, targets) = (batch.incomplete(), batch.targets());
+//!     let (inputs, targets) = (batch.shown(), batch.targets());
 //!     // a model reads `inputs`, its loss reads `targets`
 //! }
 //! let view = View { condition: ModalitySet::ALL, drop_ratio: 0.2, seed: 1 };

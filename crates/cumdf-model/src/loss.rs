@@ -98,6 +98,15 @@ pub fn masked_mean(x: &Tensor, mask: &Tensor) -> Tensor {
     kept / mask.to_kind(Kind::Float).sum(Kind::Float).clamp_min(1.0)
 }
 
+/// Mean over the frames of a mask and all channels, `sum / (frames d + 1e-6)`: 0 without a frame.
+///
+/// - `each`: `[B, T, d]`; `frames`: `[B, T]` bool
+pub fn frame_mean(each: &Tensor, frames: &Tensor) -> Tensor {
+    let d = each.size()[2] as f64;
+    let kept = each.masked_fill(&frames.logical_not().unsqueeze(-1), 0.0).sum(Kind::Float);
+    kept / (frames.to_kind(Kind::Float).sum(Kind::Float) * d + 1e-6)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +131,15 @@ mod tests {
         let target = Tensor::from_slice(&[1f32, 0.0]).view([1, 2]);
         let none = Tensor::zeros([1, 3], (Kind::Bool, tch::Device::Cpu));
         assert_eq!(unimodal(&logits, &target, &none).double_value(&[]).to_bits(), 0);
+    }
+
+    #[test]
+    fn frames_outside_the_mask_cost_nothing_and_no_frame_costs_zero() {
+        let each = Tensor::from_slice(&[1f32, 3.0, f32::NAN, 5.0]).view([1, 2, 2]);
+        let frames = |open: [bool; 2]| Tensor::from_slice(&open).view([1, 2]);
+        let first = frame_mean(&each, &frames([true, false])).double_value(&[]);
+        assert!((first - 2.0).abs() < 1e-5, "{first}");
+        assert_eq!(frame_mean(&each, &frames([false, false])).double_value(&[]).to_bits(), 0);
     }
 
     /// {0, 2} against {1, 1}: equal means, variances 1 and 0, third moments 0, fourth 1 and 0,

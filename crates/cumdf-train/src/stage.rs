@@ -1,9 +1,10 @@
 //! A stage of a method's training, as data: the loop asks nobody what they are called.
 
 use cumdf_data::{ModalitySet, MrmsConfig};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::policy::TrainConfig;
+use crate::policy::{TrainConfig, epochs_problem};
 
 /// One stage: what it is trained on and how, and what chooses its checkpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,43 @@ impl Sees {
             Self::Incomplete(masks) => Some(masks),
         }
     }
+}
+
+/// What a stage is trained on, as a setting: the key `sees`. Every method has a view of its own, and
+/// can be trained with the other, which tells what is the method's doing and what the augmentation's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// Complete data.
+    Complete,
+    /// Views under MRMS, by the table `masks`.
+    Masked,
+}
+
+impl Shown {
+    /// What training sees.
+    pub fn sees(self, masks: &MrmsConfig) -> Sees {
+        match self {
+            Self::Complete => Sees::Complete,
+            Self::Masked => Sees::Incomplete(masks.clone()),
+        }
+    }
+
+    /// The validation view of the same kind: complete, or one fixed draw.
+    pub fn judged(self, masks: &MrmsConfig) -> Judged {
+        match self {
+            Self::Complete => Judged::Complete,
+            Self::Masked => Judged::Drawn(masks.clone()),
+        }
+    }
+}
+
+/// What is wrong with the settings that every method of one stage has, each with its key.
+pub fn one_stage_problems(epochs: u32, train: &TrainConfig, masks: &MrmsConfig) -> Vec<String> {
+    let mut bad = train.problems("train", epochs);
+    bad.extend(epochs_problem("epochs", epochs));
+    bad.extend(masks.check().err().map(|err| format!("masks.{err}")));
+    bad
 }
 
 /// On which views of the validation split a stage's epochs are compared.

@@ -125,7 +125,7 @@ fn hidden_batch(corpus: &Corpus) -> TrainBatch<'_> {
     let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
     let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
     let batch = corpus.train.epoch(Some(&masks), order).next().expect("a batch");
-    assert!(batch.incomplete().seen != batch.complete().seen, "nothing is hidden");
+    assert!(batch.shown().seen != batch.complete().seen, "nothing is hidden");
     batch
 }
 
@@ -661,7 +661,7 @@ fn a_batch_of_if_mmin_costs_its_views() {
         let mut optimizer = Optimizer::new(groups(&student, train).expect("groups"), train.betas);
         let batch = hidden_batch(&case.corpus);
         let terms = student.loss(&batch);
-        let (complete, shown) = (batch.complete(), batch.incomplete());
+        let (complete, shown) = (batch.complete(), batch.shown());
         same(&terms, &student.terms(&complete, &shown, batch.targets()));
         terms.total().backward();
         optimizer.clip(train.clip);

@@ -65,7 +65,7 @@ fn an_epoch_visits_every_sample_once_in_trimmed_batches() {
         let mut sizes = Vec::new();
         for batch in epoch {
             let longest = batch.rows().iter().map(|row| data.train.lengths[*row]).max().unwrap();
-            for inputs in [batch.complete(), batch.incomplete()] {
+            for inputs in [batch.complete(), batch.shown()] {
                 assert_eq!(inputs.len(), batch.len());
                 check(&inputs, longest);
             }
@@ -130,7 +130,7 @@ fn neither_order_nor_batch_size_changes_a_sample() {
     let rows_of = |batch_size, bucket| {
         let mut all: Vec<_> = (0..10).map(|_| None).collect();
         for batch in corpus.train.epoch(Some(&masks()), order(5, batch_size, bucket)) {
-            let inputs = batch.incomplete();
+            let inputs = batch.shown();
             for (place, sample) in batch.rows().iter().enumerate() {
                 all[*sample] = Some(row(&inputs, place as i64));
             }
@@ -149,7 +149,7 @@ fn complete_batches_show_everything_there_is() {
     let corpus = corpus(&data);
     let mut visited = 0;
     for batch in corpus.train.complete_batches(4) {
-        let (complete, incomplete) = (batch.complete(), batch.incomplete());
+        let (complete, incomplete) = (batch.complete(), batch.shown());
         for (a, b) in complete.features.iter().zip(&incomplete.features) {
             assert!(a.equal(b));
         }
@@ -275,7 +275,7 @@ fn masks_of_an_epoch_of_mosei_are_cheap() {
         let batches = corpus.train.epoch(Some(&masks()), order(epoch, 32, 8));
         println!("{} batches ready after {:?}", batches.len(), start.elapsed());
         let start = std::time::Instant::now();
-        let seen: i64 = batches.map(|batch| batch.incomplete().len()).sum();
+        let seen: i64 = batches.map(|batch| batch.shown().len()).sum();
         println!("{seen} samples gathered in {:?}", start.elapsed());
     }
 }

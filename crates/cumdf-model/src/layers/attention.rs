@@ -60,16 +60,34 @@ impl TransformerLayer {
             .permute([2, 0, 3, 1, 4]); // [3, B, h, T, d / h]
         let mask = open.view([b, 1, 1, t]).expand([b, self.n_heads, t, t], false);
         let dropout = if train { self.dropout } else { 0.0 };
-        let heads = Tensor::scaled_dot_product_attention(
-            &qkv.get(0),
-            &qkv.get(1),
-            &qkv.get(2),
-            Some(&mask),
-            dropout,
-            false,
-            None,
-            false,
-        ); // [B, h, T, d / h]
-        self.out_proj.forward(&heads.transpose(1, 2).reshape([b, t, d]))
+        let [q, k, v] = [0, 1, 2].map(|part| qkv.get(part));
+        self.out_proj.forward(&join_heads(&attention(&q, &k, &v, Some(&mask), dropout)))
     }
+}
+
+/// `[B, T, d]` to heads, `[B, h, T, d / h]`.
+pub(crate) fn split_heads(x: &Tensor, n_heads: i64) -> Tensor {
+    let (b, t, d) = x.size3().expect("x is [B, T, d]");
+    x.view([b, t, n_heads, d / n_heads]).transpose(1, 2)
+}
+
+/// Heads `[B, h, T, d / h]` side by side, `[B, T, d]`.
+pub(crate) fn join_heads(x: &Tensor) -> Tensor {
+    let (b, h, t, d) = x.size4().expect("x is [B, h, T, d / h]");
+    x.transpose(1, 2).reshape([b, t, h * d])
+}
+
+/// Scaled dot-product attention of heads, `[B, h, T_q, d / h]`.
+///
+/// - `q`: `[B, h, T_q, d / h]`; `k`, `v`: `[B, h, T_k, d / h]`
+/// - `open`: bool, expandable to `[B, h, T_q, T_k]`: the keys that a query reads, at least one each
+/// - `dropout`: of the weights, 0 outside training
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    open: Option<&Tensor>,
+    dropout: f64,
+) -> Tensor {
+    Tensor::scaled_dot_product_attention(q, k, v, open, dropout, false, None, false)
 }

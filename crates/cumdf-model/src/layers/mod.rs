@@ -8,11 +8,11 @@ mod position;
 mod recurrent;
 mod text_cnn;
 
-pub(crate) use attention::TransformerLayer;
+pub(crate) use attention::{TransformerLayer, attention, join_heads, split_heads};
 pub(crate) use mlp::Mlp3;
 pub(crate) use norm::{BatchNorm, BatchStats, LayerNorm};
 pub(crate) use position::sinusoid;
-pub(crate) use recurrent::{Lstm, last_step, max_over_steps};
+pub(crate) use recurrent::{BiRnn, Lstm, Turn, last_step, max_over_steps};
 pub(crate) use text_cnn::TextCnn;
 
 use tch::{
@@ -45,6 +45,16 @@ impl Linear {
     pub(crate) fn kaiming_normal(vs: &Path, in_dim: i64, out_dim: i64) -> Self {
         Self {
             weight: vs.var("weight", &[out_dim, in_dim], kaiming_normal(in_dim)),
+            bias: Some(vs.zeros("bias", &[out_dim])),
+        }
+    }
+
+    /// With a Xavier-uniform weight and a zero bias.
+    pub(crate) fn xavier(vs: &Path, in_dim: i64, out_dim: i64) -> Self {
+        let bound = (6.0 / (in_dim + out_dim) as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        Self {
+            weight: vs.var("weight", &[out_dim, in_dim], init),
             bias: Some(vs.zeros("bias", &[out_dim])),
         }
     }
@@ -112,6 +122,18 @@ pub(crate) fn fan_in_uniform(fan_in: i64) -> Init {
 /// Normal with variance `2 / fan_in`, `torch.nn.init.kaiming_normal_` for rectifiers.
 pub(crate) fn kaiming_normal(fan_in: i64) -> Init {
     Init::Randn { mean: 0.0, stdev: (2.0 / fan_in as f64).sqrt() }
+}
+
+/// `x [B, T', ..]` with exactly `steps` steps: zeros added, or the steps beyond cut off. For layers
+/// that are tied to a number of steps, as batches come trimmed to their longest sample.
+pub(crate) fn with_steps(x: &Tensor, steps: i64) -> Tensor {
+    let mut size = x.size();
+    let missing = steps - size[1];
+    if missing <= 0 {
+        return x.narrow(1, 0, steps);
+    }
+    size[1] = missing;
+    Tensor::cat(&[x.shallow_clone(), x.new_zeros(size, (x.kind(), x.device()))], 1)
 }
 
 /// Weights `[B, 1, T]` that average over the true steps of a `[B, T]` mask; 0 for an empty row.

@@ -10,15 +10,20 @@ const MOMENTUM: f64 = 0.1; // share of a new batch in the running statistics, Py
 pub(crate) struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
+    eps: f64,
 }
 
 impl LayerNorm {
     pub(crate) fn new(vs: &Path, dim: i64) -> Self {
-        Self { weight: vs.ones("weight", &[dim]), bias: vs.zeros("bias", &[dim]) }
+        Self::with_eps(vs, dim, EPS)
+    }
+
+    pub(crate) fn with_eps(vs: &Path, dim: i64, eps: f64) -> Self {
+        Self { weight: vs.ones("weight", &[dim]), bias: vs.zeros("bias", &[dim]), eps }
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPS, false)
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
 }
 

@@ -1,7 +1,8 @@
-//! A recurrent layer and the two ways of reading one vector out of it.
+//! Recurrent layers and the two ways of reading one vector out of them.
 //!
-//! It runs over padding too, from the front only, so that no step sees what comes after it: what
-//! is read inside a sample's length does not depend on how far its batch was padded.
+//! [`Lstm`] runs over padding too, from the front only, so that no step sees what comes after it:
+//! what is read inside a sample's length does not depend on how far its batch was padded. [`BiRnn`]
+//! runs backwards too, from each sample's own end ([`Turn`]).
 
 use tch::{
     Kind, Tensor,
@@ -51,6 +52,182 @@ impl Lstm {
     }
 }
 
+/// Turns sequences round inside their own lengths; what lies beyond stays where it is.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    rows: Tensor,   // [B, T] i64: where each step comes from
+    beyond: Tensor, // [B, T, 1] bool: padding
+}
+
+impl Turn {
+    /// - `valid`: `[B, T]` bool, true for the sample's first `len >= 1` steps
+    pub(crate) fn new(valid: &Tensor) -> Self {
+        let steps = valid.size()[1];
+        let time = Tensor::arange(steps, (Kind::Int64, valid.device())).unsqueeze(0); // [1, T]
+        let length = valid.sum_dim_intlist([1i64].as_slice(), true, Kind::Int64); // [B, 1]
+        let rows = (&length - 1 - &time).where_self(valid, &time);
+        Self { rows, beyond: valid.logical_not().unsqueeze(-1) }
+    }
+
+    /// `x [B, T, d]` turned round; its own inverse.
+    pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
+        x.gather(1, &self.rows.unsqueeze(-1).expand_as(x), false)
+    }
+}
+
+/// What a [`BiRnn`] is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Lstm,
+    Gru,
+}
+
+/// One bidirectional layer of `torch.nn.LSTM` or `torch.nn.GRU` from zero states; every variable
+/// uniform in +-1/sqrt(hidden), PyTorch's default.
+#[derive(Debug)]
+pub(crate) struct BiRnn {
+    cell: Cell,
+    directions: [[Tensor; 4]; 2], // forward, backward: [Gh, d], [Gh, h], [Gh], [Gh]
+    hidden: i64,
+}
+
+impl BiRnn {
+    /// Gates in PyTorch's order i, f, g, o. `layer` counts from 0 and is part of the names.
+    pub(crate) fn lstm(vs: &Path, layer: usize, in_dim: i64, hidden: i64) -> Self {
+        Self::new(vs, Cell::Lstm, layer, in_dim, hidden)
+    }
+
+    /// Gates in PyTorch's order r, z, n.
+    pub(crate) fn gru(vs: &Path, layer: usize, in_dim: i64, hidden: i64) -> Self {
+        Self::new(vs, Cell::Gru, layer, in_dim, hidden)
+    }
+
+    fn new(vs: &Path, cell: Cell, layer: usize, in_dim: i64, hidden: i64) -> Self {
+        let bound = 1.0 / (hidden as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let gates = hidden * if cell == Cell::Lstm { 4 } else { 3 };
+        let directions = ["", "_reverse"].map(|suffix| {
+            let var =
+                |name: &str, size: &[i64]| vs.var(&format!("{name}_l{layer}{suffix}"), size, init);
+            [
+                var("weight_ih", &[gates, in_dim]),
+                var("weight_hh", &[gates, hidden]),
+                var("bias_ih", &[gates]),
+                var("bias_hh", &[gates]),
+            ]
+        });
+        Self { cell, directions, hidden }
+    }
+
+    /// The recurrent matrices `[Gh, h]`, forward and backward, for another initialisation.
+    pub(crate) fn recurrent(&self) -> [&Tensor; 2] {
+        self.directions.each_ref().map(|weights| &weights[1])
+    }
+
+    /// Outputs of every step of several layers that do not read each other, of one kind and width:
+    /// per layer `[B, T, h]` forward and backward, zero beyond each sample's length.
+    ///
+    /// All run in one loop over time, both directions of every layer in one product: such small
+    /// steps cost what their number costs. An input narrower than its layer counts as filled up
+    /// with zeros.
+    ///
+    /// - `xs`: `[B, T, d]` per layer, of the same samples
+    pub(crate) fn run<const N: usize>(
+        layers: [&Self; N],
+        xs: [&Tensor; N],
+        turn: &Turn,
+    ) -> [[Tensor; 2]; N] {
+        let cell = layers[0].cell;
+        let mut inputs = Vec::with_capacity(2 * N);
+        for (layer, x) in layers.iter().zip(xs) {
+            for (weights, x) in layer.directions.iter().zip([x.shallow_clone(), turn.apply(x)]) {
+                let [w, _, b_ih, b_hh] = weights;
+                let w = w.narrow(1, 0, x.size()[2]);
+                let bias = match cell {
+                    Cell::Lstm => b_ih + b_hh,
+                    Cell::Gru => b_ih.shallow_clone(), // the other is added inside its reset gate
+                };
+                inputs.push(x.linear(&w, Some(&bias))); // [B, T, Gh]
+            }
+        }
+        let directions = || layers.iter().flat_map(|layer| &layer.directions);
+        let weight: Vec<_> = directions().map(|weights| weights[1].transpose(0, 1)).collect();
+        let weight = Tensor::stack(&weight, 0); // [2N, h, Gh]
+        let steps = Tensor::stack(&inputs, 0).permute([2, 0, 1, 3]).contiguous().unbind(0);
+        let states = match cell {
+            Cell::Lstm => lstm_states(&steps, &weight),
+            Cell::Gru => {
+                let bias: Vec<_> = directions().map(|weights| weights[3].unsqueeze(0)).collect();
+                gru_states(&steps, &weight, &Tensor::stack(&bias, 0))
+            }
+        };
+        let states = Tensor::stack(&states, 2); // [2N, B, T, h]
+        let out = |place: usize| states.get(place as i64).masked_fill(&turn.beyond, 0.0);
+        std::array::from_fn(|i| [out(2 * i), turn.apply(&out(2 * i + 1))])
+    }
+}
+
+/// The states of a stack of `G` LSTMs, `[G, B, h]` per step.
+///
+/// - `inputs`: `[G, B, 4h]` per step: what the inputs add to the gates, biases included
+/// - `weight`: `[G, h, 4h]`, transposed recurrent matrices
+pub(crate) fn lstm_states(inputs: &[Tensor], weight: &Tensor) -> Vec<Tensor> {
+    let mut cell: Option<(Tensor, Tensor)> = None; // (h, c)
+    let step = |x: &Tensor| {
+        let (h, c) = lstm_step(x, weight, cell.take());
+        cell = Some((h.shallow_clone(), c));
+        h
+    };
+    inputs.iter().map(step).collect()
+}
+
+/// One step of a stack of LSTMs, from `(h, c) [G, B, h]` or from zeros to the next.
+///
+/// - `x`: `[G, B, 4h]`; `weight`: `[G, h, 4h]`
+pub(crate) fn lstm_step(
+    x: &Tensor,
+    weight: &Tensor,
+    state: Option<(Tensor, Tensor)>,
+) -> (Tensor, Tensor) {
+    let gates = match &state {
+        Some((h, _)) => x.baddbmm(h, weight, 1.0, 1.0),
+        None => x.shallow_clone(),
+    };
+    let gates = gates.chunk(4, -1);
+    let [i, f, g, o] = [0, 1, 2, 3].map(|k| &gates[k]);
+    let new = i.sigmoid() * g.tanh();
+    let c = match state {
+        Some((_, c)) => new.addcmul(&f.sigmoid(), &c),
+        None => new,
+    };
+    (o.sigmoid() * c.tanh(), c)
+}
+
+/// The states of a stack of `G` GRUs, `[G, B, h]` per step.
+///
+/// - `inputs`: `[G, B, 3h]` per step, with the input biases
+/// - `weight`: `[G, h, 3h]`, transposed recurrent matrices; `bias`: `[G, 1, 3h]`, recurrent
+fn gru_states(inputs: &[Tensor], weight: &Tensor, bias: &Tensor) -> Vec<Tensor> {
+    let hidden = weight.size()[1];
+    let mut state: Option<Tensor> = None;
+    let step = |x: &Tensor| {
+        let recurrent = match &state {
+            Some(h) => bias.baddbmm(h, weight, 1.0, 1.0),
+            None => bias.expand_as(x),
+        };
+        let part = |t: &Tensor, from: i64, n: i64| t.narrow(-1, from * hidden, n * hidden);
+        let gates = (part(x, 0, 2) + part(&recurrent, 0, 2)).sigmoid().chunk(2, -1); // r, z
+        let new = part(x, 2, 1).addcmul(&gates[0], &part(&recurrent, 2, 1)).tanh();
+        let h = match &state {
+            Some(h) => new.lerp_tensor(h, &gates[1]), // n + z (h - n)
+            None => &new - &gates[1] * &new,
+        };
+        state = Some(h.shallow_clone());
+        h
+    };
+    inputs.iter().map(step).collect()
+}
+
 /// The row of `x [B, T, h]` at the last step of each sample, `[B, h]`.
 ///
 /// - `valid`: `[B, T]` bool, true for the sample's first `len >= 1` steps
@@ -98,6 +275,57 @@ mod tests {
         let gate = 1.0 / (1.0 + (-1f64).exp());
         let want = gate * (gate * 1f64.tanh()).tanh();
         assert!((got.double_value(&[0, 0, 0]) - want).abs() < 1e-6, "{got} for {want}");
+    }
+
+    fn valid(lengths: &[i64], steps: i64) -> Tensor {
+        let time = Tensor::arange(steps, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+        time.lt_tensor(&Tensor::from_slice(lengths).unsqueeze(1))
+    }
+
+    /// libtorch's own layer, on one sample of full length.
+    fn libtorch(rnn: &BiRnn, x: &Tensor) -> Tensor {
+        let zeros = Tensor::zeros([2, 1, rnn.hidden], (Kind::Float, Device::Cpu));
+        let weights: Vec<_> = rnn.directions.iter().flatten().map(Tensor::shallow_clone).collect();
+        match rnn.cell {
+            Cell::Lstm => {
+                let state = [zeros.shallow_clone(), zeros];
+                x.lstm(&state, &weights, true, 1, 0.0, false, true, true).0
+            }
+            Cell::Gru => x.gru(&zeros, &weights, true, 1, 0.0, false, true, true).0,
+        }
+    }
+
+    #[test]
+    fn layers_side_by_side_read_each_sample_as_libtorch_reads_it_alone() {
+        for make in [BiRnn::lstm, BiRnn::gru] {
+            let vs = VarStore::new(Device::Cpu);
+            let rnns = [("a", 4), ("b", 3)].map(|(name, d)| make(&(vs.root() / name), 0, d, 5));
+            let lengths = [6, 2, 1];
+            let xs = [wave(&[3, 6, 4]), wave(&[3, 6, 3])];
+            let turn = Turn::new(&valid(&lengths, 6));
+            let outs = BiRnn::run(rnns.each_ref(), xs.each_ref(), &turn);
+            for ((rnn, x), out) in rnns.iter().zip(&xs).zip(outs) {
+                let out = Tensor::cat(&out, 2);
+                for (row, length) in lengths.into_iter().enumerate() {
+                    let alone = x.narrow(0, row as i64, 1).narrow(1, 0, length);
+                    let got = out.narrow(0, row as i64, 1);
+                    assert_close(&got.narrow(1, 0, length), &libtorch(rnn, &alone), 1e-6);
+                    let beyond = got.narrow(1, length, 6 - length);
+                    assert!(!bool::try_from(beyond.any()).unwrap(), "{beyond}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_narrow_input_counts_as_filled_up_with_zeros() {
+        let vs = VarStore::new(Device::Cpu);
+        let rnn = BiRnn::lstm(&vs.root(), 0, 6, 3);
+        let (x, turn) = (wave(&[2, 4, 2]), Turn::new(&valid(&[4, 3], 4)));
+        let full = x.constant_pad_nd([0, 4]);
+        let [narrow] = BiRnn::run([&rnn], [&x], &turn);
+        let [wide] = BiRnn::run([&rnn], [&full], &turn);
+        narrow.iter().zip(&wide).for_each(|(narrow, wide)| assert_close(narrow, wide, 1e-6));
     }
 
     #[test]

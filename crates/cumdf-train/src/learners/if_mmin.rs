@@ -21,7 +21,7 @@ use crate::{
     learner::{Learner, LossTerms},
     method::{self, Context, Entry, Fits, Method, Recipe, Trained},
     policy::{TrainConfig, epochs_problem},
-    stage::{Judged, Sees, Stage},
+    stage::{Judged, Sees, Shown, Stage},
 };
 
 /// The registry's line.
@@ -53,6 +53,8 @@ const STUDENT: &str = "student";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What the student's training sees. Source: masked.
+    pub sees: Shown,
     /// Masks (MRMS), of the student's training and of the draw that chooses its checkpoint.
     pub masks: MrmsConfig,
     /// Both networks.
@@ -103,11 +105,11 @@ impl Method for Config {
             Stage {
                 name: STUDENT,
                 epochs: self.student.epochs,
-                sees: Sees::Incomplete(self.masks.clone()),
+                sees: self.sees.sees(&self.masks),
                 train: self.student.train.clone(),
-                judged: Judged::Drawn(self.masks.clone()),
+                judged: self.sees.judged(&self.masks),
                 settings: json!({
-                    "masks": self.masks, "model": self.model, "student": self.student,
+                    "sees": self.sees, "masks": self.masks, "model": self.model, "student": self.student,
                 }),
             },
         ]
@@ -289,7 +291,7 @@ impl Learner for Student {
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        self.terms(&batch.complete(), &batch.incomplete(), batch.targets())
+        self.terms(&batch.complete(), &batch.shown(), batch.targets())
     }
 }
 

@@ -13,8 +13,8 @@ use tch::nn::{Path, VarStore};
 use crate::{
     learner::{Learner, LossTerms},
     method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::{TrainConfig, epochs_problem},
-    stage::{Judged, Sees, Stage},
+    policy::TrainConfig,
+    stage::{Judged, Shown, Stage, one_stage_problems},
 };
 
 /// The registry's line.
@@ -37,6 +37,8 @@ const STAGE: &str = "train";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What training sees.
+    pub sees: Shown,
     /// Masks in training (MRMS).
     pub masks: MrmsConfig,
     /// The network.
@@ -52,7 +54,7 @@ impl Method for Config {
         vec![Stage {
             name: STAGE,
             epochs: self.epochs,
-            sees: Sees::Incomplete(self.masks.clone()),
+            sees: self.sees.sees(&self.masks),
             train: self.train.clone(),
             judged: Judged::Conditions,
             settings: json!(self),
@@ -60,9 +62,7 @@ impl Method for Config {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut bad = self.train.problems("train", self.epochs);
-        bad.extend(epochs_problem("epochs", self.epochs));
-        bad.extend(self.masks.check().err().map(|err| format!("masks.{err}")));
+        let mut bad = one_stage_problems(self.epochs, &self.train, &self.masks);
         bad.extend(self.model.problems());
         bad
     }
@@ -79,7 +79,7 @@ impl Method for Config {
     }
 }
 
-/// Trains on incomplete views: mean absolute error for scores, cross-entropy for emotions.
+/// Mean absolute error for scores, cross-entropy for emotions.
 #[derive(Debug)]
 struct MlpLearner {
     vs: VarStore,
@@ -96,7 +96,7 @@ impl Learner for MlpLearner {
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        let output = self.net.forward(&batch.incomplete(), true);
+        let output = self.net.forward(&batch.shown(), true);
         let targets = batch.targets();
         let mut terms = LossTerms::default();
         terms.add("task", 1.0, || match targets.score() {

@@ -1,11 +1,11 @@
-//! Self-MM's training: one stage on complete data, with labels per modality that the method
+//! Self-MM's training: one stage, by default on complete data, with labels per modality that the method
 //! generates itself, epoch by epoch (Yu et al., AAAI 2021; `trains/multiTask/SELF_MM.py` of
 //! github.com/thuiar/Self-MM).
 
 use std::array::from_fn;
 
 use anyhow::Result;
-use cumdf_data::{Targets, TrainBatch, TrainSet};
+use cumdf_data::{MrmsConfig, Targets, TrainBatch, TrainSet};
 use cumdf_model::{
     Predictor, Shape,
     self_mm::{
@@ -24,8 +24,8 @@ use tch::{
 use crate::{
     learner::{Learner, LossTerms, REST},
     method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::{TrainConfig, epochs_problem},
-    stage::{Judged, Sees, Stage},
+    policy::TrainConfig,
+    stage::{Shown, Stage, one_stage_problems},
 };
 
 /// The registry's line.
@@ -61,6 +61,10 @@ const STAGE: &str = "multitask";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What training sees. Source: complete data.
+    pub sees: Shown,
+    /// Masks (MRMS), where training sees them.
+    pub masks: MrmsConfig,
     /// The network.
     pub model: SelfMmConfig,
     /// Passes over the training split.
@@ -75,16 +79,15 @@ impl Method for Config {
         vec![Stage {
             name: STAGE,
             epochs: self.epochs,
-            sees: Sees::Complete,
+            sees: self.sees.sees(&self.masks),
             train: self.train.clone(),
-            judged: Judged::Complete,
+            judged: self.sees.judged(&self.masks),
             settings: json!(self),
         }]
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut bad = self.train.problems("train", self.epochs);
-        bad.extend(epochs_problem("epochs", self.epochs));
+        let mut bad = one_stage_problems(self.epochs, &self.train, &self.masks);
         bad.extend(self.model.problems());
         bad
     }
@@ -220,7 +223,7 @@ impl Learner for SelfMmLearner {
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
         let y = centred(batch.targets(), self.neutral);
-        let pass = self.net.forward(&batch.complete(), true);
+        let pass = self.net.forward(&batch.shown(), true);
         let terms = self.terms(&pass, &batch.index, &y); // by the buffers as they are
         self.update(&pass, &batch.index, &y, self.epoch);
         terms

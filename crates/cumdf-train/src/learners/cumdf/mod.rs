@@ -21,7 +21,7 @@ use crate::{
     learner::Learner,
     method::{self, Context, Entry, Fits, Method, Recipe},
     policy::{TrainConfig, epochs_problem},
-    stage::{Judged, Sees, Stage},
+    stage::{Judged, Sees, Shown, Stage},
 };
 
 /// Name of the stage on complete data.
@@ -54,6 +54,8 @@ pub const ENTRY: Entry = Entry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CumdfConfig {
+    /// What the student's training sees. Source: masked.
+    pub sees: Shown,
     /// Masks in training (MRMS), for the student.
     pub masks: MrmsConfig,
     /// The network.
@@ -127,7 +129,7 @@ impl CumdfConfig {
     /// What the student reads of them.
     fn student_settings(&self) -> Value {
         json!({
-            "masks": self.masks, "model": self.model, "train": self.train,
+            "sees": self.sees, "masks": self.masks, "model": self.model, "train": self.train,
             "student": self.student, "loss": self.loss,
         })
     }
@@ -146,7 +148,7 @@ impl Method for CumdfConfig {
         let student = Stage {
             name: STUDENT,
             epochs: self.student.epochs,
-            sees: Sees::Incomplete(self.masks.clone()),
+            sees: self.sees.sees(&self.masks),
             train: self.train.clone(),
             judged: Judged::Conditions,
             settings: self.student_settings(),

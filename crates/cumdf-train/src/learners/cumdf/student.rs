@@ -84,7 +84,7 @@ impl Learner for Student {
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        self.terms(&batch.incomplete(), batch.targets(), &batch.index)
+        self.terms(&batch.shown(), batch.targets(), &batch.index)
     }
 
     /// The averages of Eq. 12, which the epoch's counterfactuals read.
