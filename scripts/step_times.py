@@ -104,7 +104,7 @@ def emt(data):
 
 def transm(data):
     import reference_transm as r
-    net = r.TransM(r.full("sentiment", data.dims, data.steps))
+    net = r.TransModality(r.full("sentiment", data.dims, data.steps))
     every = {m: data.valid for m in MODALITIES}
 
     def loss():
