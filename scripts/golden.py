@@ -10,6 +10,7 @@ import golden_cubemlp
 import golden_dmd
 import golden_emt
 import golden_mctn
+import golden_transm
 import torch
 from reference import MODALITIES, PAIRS, Config, Cumdf, losses
 from safetensors.torch import save_file
@@ -150,6 +151,6 @@ if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     for i, (name, (switches, kind, weight, optimiser)) in enumerate(CASES.items()):
         write(name, switches, kind, weight, optimiser, 100 + 10 * i)
-    for method in (golden_baselines, golden_cubemlp, golden_dmd, golden_mctn, golden_emt):
+    for method in (golden_baselines, golden_cubemlp, golden_dmd, golden_mctn, golden_emt, golden_transm):
         for name, data, case in method.cases():
             save(name, data, case)

@@ -62,7 +62,59 @@ def if_mmin(data):
     return net, r.optimizer(net, 2, 1e-3), loss, lambda: r.clip(net, r.CLIP[2])
 
 
-METHODS = {"self-mm": self_mm, "if-mmin": if_mmin}
+def cubemlp(data):
+    import reference_cubemlp as r
+    net = r.CubeMlp(r.full("sentiment", data.dims, data.steps))
+
+    def loss():
+        return r.losses(net.c, net(data.complete, data.valid), data.score)["total"]
+    return net, r.optimizer(net), loss, lambda: r.clip(net)
+
+
+def dmd(data):
+    import reference_dmd as r
+    net = r.Dmd(r.full("sentiment", data.dims, data.steps))
+
+    def loss():
+        return r.losses(net.c, net(data.complete, data.valid), data.score)["total"]
+    return net, r.optimizer(net), loss, lambda: r.clip(net)
+
+
+def mctn(data):
+    import reference_mctn as r
+    net = r.Mctn(r.full("sentiment", data.dims, data.steps))
+    every = {m: data.valid for m in MODALITIES}
+
+    def loss():
+        out = net(data.shown, data.valid)
+        return r.losses(net, out, data.complete, every, data.seen, data.valid, data.score)["total"]
+    return net, r.optimizer(net), loss, lambda: None
+
+
+def emt(data):
+    import reference_emt as r
+    net = r.Emt(r.full("sentiment", data.dims, data.steps))
+    missing = {m: data.valid & ~s for m, s in data.seen.items()}
+
+    def loss():
+        full, less = net.views(data.complete, data.shown, data.valid)
+        return r.losses(net.c, full, less, data.complete, missing, data.score)["total"]
+    return net, r.optimizer(net, *r.recipe("sentiment", data.steps)), loss, lambda: None
+
+
+def transm(data):
+    import reference_transm as r
+    net = r.TransModality(r.full("sentiment", data.dims, data.steps))
+    every = {m: data.valid for m in MODALITIES}
+
+    def loss():
+        out = net(data.shown, data.valid)
+        return r.losses(net.c, out, data.complete, every, data.valid, data.score)["total"]
+    return net, r.optimizer(net), loss, lambda: None
+
+
+METHODS = {"self-mm": self_mm, "cubemlp": cubemlp, "dmd": dmd, "mctn": mctn, "emt": emt, "if-mmin": if_mmin,
+           "transm": transm}
 
 
 def main():
