@@ -2,7 +2,7 @@
 //! and runs no training loop.
 //!
 //! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
+//! [`if_mmin`], [`transm`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
 //! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
@@ -17,6 +17,7 @@ pub mod self_mm;
 pub mod shape;
 #[cfg(test)]
 mod testing;
+pub mod transm;
 
 pub use answer::{Answer, Explained, Predictor, Prior};
 pub use shape::{Problem, Shape};

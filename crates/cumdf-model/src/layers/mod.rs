@@ -68,6 +68,11 @@ impl Linear {
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }
+
+    /// The vector `[out]` of a layer that has one.
+    pub(crate) fn bias(&self) -> &Tensor {
+        self.bias.as_ref().expect("the layer was made with a bias")
+    }
 }
 
 /// A convolution over time that keeps the number of steps, initialised as `torch.nn.Conv1d`.
