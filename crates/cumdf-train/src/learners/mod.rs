@@ -4,3 +4,4 @@ pub mod cumdf;
 pub mod if_mmin;
 pub mod mlp;
 pub mod self_mm;
+pub mod transm;

@@ -99,6 +99,8 @@ pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
     edited(recipe, |key, last, value| match value {
         Value::Integer(_) if last == "epochs" => Some(epochs.to_string()),
         Value::Integer(n) if key.starts_with("model.") && *n > 8 => Some("8".into()),
+        Value::Integer(n) if last == "n_heads" && 8 % n != 0 => Some("4".into()),
+        Value::Float(_) if last == "warmup_epochs" => Some("0.0".into()), // few epochs
         Value::Array(sizes)
             if key.starts_with("model.") && sizes.len() == 3 && last.ends_with("dims") =>
         {
@@ -121,6 +123,7 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
         ("weight_decay" | "inter", _) => Some("0.0".into()),
         ("drop_ratios", _) => Some("[0.0]".into()),
         (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
+        ("n_heads", Value::Integer(n)) if 48 % n != 0 => Some("4".into()),
         (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),
         _ => None,
     })
