@@ -163,6 +163,8 @@ pub struct TransMPass {
     pub decoded1: Tensor,
     /// `E2 [N, B, T, d]`.
     pub encoded2: Tensor,
+    /// What the head reads, `[B, 7 d]`.
+    pub pooled: Tensor,
     /// A score `[B]`, or two logits per emotion `[B, C, 2]`, "no" first.
     pub output: Tensor,
     language: Tensor, // f_l + PE [N, B, T, d]
@@ -232,8 +234,13 @@ impl TransM {
         let encoded1 = self.encode1.forward(&language, None, &keys, train);
         let decoded1 = self.decode1.forward(&others, Some(&encoded1), &keys, train);
         let encoded2 = self.encode2.forward(&(&decoded1 + &positions), None, &keys, train);
-        let output = self.answer(&encoded1, &encoded2, &features, &inputs.valid);
-        TransMPass { features, encoded1, decoded1, encoded2, output, language, keys }
+        let pooled = pool(&encoded1, &encoded2, &features, &inputs.valid);
+        let output = self.head.forward(&pooled);
+        let output = match self.n_emotions {
+            None => output.squeeze_dim(1) + self.neutral,
+            Some(n) => output.view([-1, n, 2]),
+        };
+        TransMPass { features, encoded1, decoded1, encoded2, pooled, output, language, keys }
     }
 
     /// The translations of a pass, which only training needs.
@@ -266,32 +273,30 @@ impl TransM {
         let beyond = inputs.valid.logical_not().unsqueeze(-1); // [B, T, 1]
         features.view([3, b, t, self.cfg.width]).masked_fill(&beyond, 0.0)
     }
+}
 
-    /// The head's output, of sequences `[.., B, T, d]`.
-    fn answer(&self, e1: &Tensor, e2: &Tensor, features: &Tensor, valid: &Tensor) -> Tensor {
-        let weights = mean_weights(valid); // [B, 1, T]
-        let [e1, e2, f] = [e1, e2, features].map(|x| weights.matmul(x).squeeze_dim(2));
-        let [audio, vision] = [0, 1]; // of `CELLS`
-        let cells = [vision, audio].map(|c| [e1.get(c), e2.get(c)]);
-        let mut parts = cells.as_flattened().iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-        parts.extend(f.unbind(0));
-        let output = self.head.forward(&Tensor::cat(&parts, 1));
-        match self.n_emotions {
-            None => output.squeeze_dim(1) + self.neutral,
-            Some(n) => output.view([-1, n, 2]),
-        }
-    }
+/// The mean over the valid steps of `[E1_lv; E2_lv; E1_la; E2_la; f_l; f_a; f_v]`, `[B, 7 d]`.
+///
+/// - `e1`, `e2`: `[N, B, T, d]`; `f`: `[3, B, T, d]`
+fn pool(e1: &Tensor, e2: &Tensor, f: &Tensor, valid: &Tensor) -> Tensor {
+    let weights = mean_weights(valid); // [B, 1, T]
+    let [e1, e2, f] = [e1, e2, f].map(|x| weights.matmul(x).squeeze_dim(2)); // [.., B, d]
+    let [audio, vision] = [0, 1]; // of `CELLS`
+    let cells = [e1.get(vision), e2.get(vision), e1.get(audio), e2.get(audio)];
+    let parts: Vec<Tensor> = cells.into_iter().chain(f.unbind(0)).collect();
+    Tensor::cat(&parts, 1)
 }
 
 impl Translations {
     /// Mean absolute error of the four translations, added up: each a mean over channels and over
-    /// the frames that the complete view of a sample has; 0 for a modality without one. In units of
-    /// the standardised features.
+    /// the valid steps of the samples that have the modality in the complete view; 0 where none has.
+    /// In units of the standardised features.
     pub fn loss(&self, complete: &Inputs) -> Tensor {
         let miss = |x: &Tensor, m: Modality| (x - &complete.features[m.index()]).abs();
-        let mean = |each: &Tensor, m: Modality| {
-            frame_mean(each, &complete.seen.select(1, m.index() as i64))
-        };
+        let valid = complete.valid.unsqueeze(1); // [B, 1, T]
+        let frames = complete.available().unsqueeze(-1).logical_and(&valid); // [B, 3, T]
+        let mean =
+            |each: &Tensor, m: Modality| frame_mean(each, &frames.select(1, m.index() as i64));
         let language = self.language.each_ref().map(|x| miss(x, Modality::Language));
         let back = mean(&language.into_iter().sum(), Modality::Language);
         CELLS.iter().zip(&self.others).fold(back, |sum, (m, x)| sum + mean(&miss(x, *m), *m))
