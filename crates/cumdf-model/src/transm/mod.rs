@@ -265,7 +265,7 @@ impl TransM {
         });
         let turn = Turn::new(&inputs.valid);
         let states = BiRnn::run(self.grus.each_ref(), read.each_ref(), &turn);
-        let states = Tensor::cat(&states.as_flattened(), 2); // [B, T, 3 2 gru_dim]
+        let states = Tensor::cat(states.as_flattened(), 2); // [B, T, 3 2 gru_dim]
         let (b, t, _) = states.size3().expect("states are [B, T, ..]");
         let drop = |x: Tensor| x.dropout(self.cfg.dropout, train);
         let rows = drop(states).view([b * t, 3, -1]).transpose(0, 1); // [3, B T, 2 gru_dim]
@@ -602,7 +602,7 @@ mod tests {
         };
         let got = translations.loss(&complete).double_value(&[]);
         assert!((got - 7.0).abs() < 1e-5, "{got}");
-        Modality::ALL.map(|m| without(&complete, m));
+        Modality::ALL.into_iter().for_each(|m| without(&complete, m));
         assert_eq!(translations.loss(&complete).double_value(&[]).to_bits(), 0);
     }
 
