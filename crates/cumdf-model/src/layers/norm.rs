@@ -25,6 +25,11 @@ impl LayerNorm {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
+
+    /// Weight and bias, `[dim]` each, for layers that are normalised together.
+    pub(crate) fn affine(&self) -> (&Tensor, &Tensor) {
+        (&self.weight, &self.bias)
+    }
 }
 
 /// `torch.nn.BatchNorm1d` on `[B, d]`, whose statistics another pass can share.
