@@ -27,11 +27,13 @@ impl Block {
         Self { time: mlp("time", 0), modality: mlp("modality", 1), channel: mlp("channel", 2) }
     }
 
-    /// `[M, B, T, D]` to `[M', B, T', D']`. `train` switches dropout on.
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let x = self.time.rows(&x.transpose(2, 3).contiguous(), train); // [M, B, D, T']
-        let x = self.modality.columns(&x, train); // [M', B, D, T']
-        self.channel.rows(&x.transpose(2, 3).contiguous(), train) // [M', B, T', D']
+    /// A cube `[M, B, T, D]` after each axis: `[M, B, D, T']`, `[M', B, D, T']` and
+    /// `[M', B, T', D']`, the block's output. `train` switches dropout on.
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> [Tensor; 3] {
+        let time = self.time.rows(&x.transpose(2, 3).contiguous(), train);
+        let modality = self.modality.columns(&time, train);
+        let channel = self.channel.rows(&modality.transpose(2, 3).contiguous(), train);
+        [time, modality, channel]
     }
 }
 
@@ -85,6 +87,11 @@ mod tests {
 
     use super::*;
     use crate::testing::{assert_close, n_parameters, wave};
+
+    fn output(block: &Block, x: &Tensor) -> Tensor {
+        let [_, _, output] = block.forward(x, false);
+        output
+    }
 
     #[test]
     fn columns_are_rows_turned() {
@@ -145,7 +152,7 @@ mod tests {
             let touched = x.copy();
             let place = [1i64, 0, 3, 2];
             let _ = place.iter().fold(touched.shallow_clone(), |t, at| t.get(*at)).fill_(7.0);
-            let moved = block.forward(&touched, false).ne_tensor(&block.forward(&x, false));
+            let moved = output(&block, &touched).ne_tensor(&output(&block, &x));
             // Everything along the axis, at the touched place of the others, and nothing else.
             let mut want = moved.zeros_like();
             for (axis, at) in place.into_iter().enumerate() {
@@ -178,11 +185,11 @@ mod tests {
         let block = Block::new(&vs.root(), [5, 3, 4], [5, 3, 4], 0.0);
         let x = wave(&[3, 1, 5, 4]);
         let _ = x.narrow(2, 3, 2).fill_(0.0);
-        let before = block.forward(&x, false);
+        let before = output(&block, &x);
         assert!(before.narrow(2, 3, 2).abs().min().double_value(&[]) > 0.0);
         let _guard = tch::no_grad_guard();
         let weight = vs.variables()["time.norm.weight"].shallow_clone();
         let _ = weight.narrow(0, 3, 2).fill_(0.5); // read at the padding alone
-        assert!(!before.equal(&block.forward(&x, false)), "padding is not read");
+        assert!(!before.equal(&output(&block, &x)), "padding is not read");
     }
 }

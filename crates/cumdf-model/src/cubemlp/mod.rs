@@ -148,8 +148,9 @@ pub struct CubeMlp {
 pub struct CubeMlpPass {
     /// `[3, B, T, h]`: the encoders' outputs, zero beyond each sample's length.
     pub cube: Tensor,
-    /// `[M', B, T', D']` after every block.
-    pub blocks: Vec<Tensor>,
+    /// The cube of every block after time `[M, B, D, T']`, after modality `[M', B, D, T']` and after
+    /// channel `[M', B, T', D']`, which is the block's output.
+    pub blocks: Vec<[Tensor; 3]>,
     /// `[B, F]`: the last block's output, pooled.
     pub pooled: Tensor,
     /// A score `[B]`, or two logits per emotion `[B, C, 2]`, "no" first.
@@ -187,11 +188,12 @@ impl CubeMlp {
     /// One pass. `train` switches dropout on.
     pub fn forward(&self, inputs: &Inputs, train: bool) -> CubeMlpPass {
         let cube = self.encoders.forward(inputs, self.steps, train);
-        let mut blocks: Vec<Tensor> = Vec::with_capacity(self.blocks.len());
+        let mut blocks: Vec<[Tensor; 3]> = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            blocks.push(block.forward(blocks.last().unwrap_or(&cube), train));
+            let x = blocks.last().map_or(&cube, |[.., x]| x);
+            blocks.push(block.forward(x, train));
         }
-        let mixed = blocks.last().unwrap_or(&cube); // [M', B, T', D']
+        let mixed = blocks.last().map_or(&cube, |[.., x]| x); // [M', B, T', D']
         let pooled = match self.time_pooling {
             TimePooling::Mean => {
                 let mean = mixed.mean_dim([2i64].as_slice(), false, Kind::Float); // [M', B, D']
@@ -370,7 +372,7 @@ mod tests {
         for steps in [1, 5, 20] {
             let (_vs, model) = network(&mosi(), sentiment(-3, 3), steps);
             let pass = model.forward(&inputs(&[1, 1], 1, DIMS), false);
-            let sizes: Vec<_> = pass.blocks.iter().map(Tensor::size).collect();
+            let sizes: Vec<_> = pass.blocks.iter().map(|[.., x]| x.size()).collect();
             let want = [vec![3, 2, steps, 128], vec![3, 2, steps.min(10), 32]];
             assert_eq!(sizes, want, "{steps} steps");
         }
@@ -488,7 +490,7 @@ mod tests {
             let cfg = CubeMlpConfig { time_pooling, ..small() };
             let (_vs, model) = network(&cfg, sentiment(-3, 3), 9);
             let pass = model.forward(&inputs(&[3, 7], 7, DIMS), false);
-            let last = &pass.blocks[1]; // [M, B, T, D]
+            let [.., last] = &pass.blocks[1]; // [M, B, T, D]
             let [n_modalities, _, _, _] = <[i64; 4]>::try_from(last.size()).unwrap();
             let mean = last.mean_dim([2i64].as_slice(), false, Kind::Float);
             let steps: Vec<Tensor> = match order.as_slice() {
