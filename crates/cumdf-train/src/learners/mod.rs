@@ -1,5 +1,6 @@
 //! The learners: one file per method, with its settings, its losses and its line for the registry.
 
+pub mod cubemlp;
 pub mod cumdf;
 pub mod if_mmin;
 pub mod mlp;

@@ -106,6 +106,7 @@ pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
         {
             Some("[8, 6, 4]".into())
         }
+        Value::Array(_) if key == "model.blocks" => Some("[[6, 3, 8], [4, 3, 6]]".into()),
         Value::Table(_) if last == "schedule" => Some("'constant'".into()),
         _ => None,
     })
