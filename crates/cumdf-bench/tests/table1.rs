@@ -206,7 +206,7 @@ fn two_data_sets_become_a_complete_table() {
     assert!(output.status.success(), "{}", said(&output));
 
     let records = records(&out);
-    assert_eq!(records.len(), COMPARISON.len() * 7 * (6 + 4));
+    assert_eq!(records.len(), COMPARISON.len() * 9 * (6 + 4));
     for record in &records {
         let keys: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
@@ -255,12 +255,41 @@ fn two_data_sets_become_a_complete_table() {
     assert!(found(["toy emotions", "cumdf", "v", "f1_sad"])["mean"].is_number());
     assert_eq!(found(["CMU-MOSI (toy)", "cumdf", "lav", "f1"])["paper"], 84.37);
 
+    // What sums up is over {l}, {a} and {l,a}: these the file can answer. The paper's over all seven.
+    let mean = |condition: &str, metric: &str| {
+        found(["CMU-MOSI (toy)", "cumdf", condition, metric])["mean"].as_f64().unwrap()
+    };
+    for (metric, sign) in [("mae", 1.0), ("f1", -1.0)] {
+        let figures = ["l", "a", "la"].map(|condition| mean(condition, metric));
+        let average = figures.iter().sum::<f64>() / 3.0;
+        assert!((mean("mean", metric) - average).abs() < 1e-6, "{metric}: {figures:?}");
+        // The worst of each seed is as bad as the worst mean, or worse.
+        let worst = figures.map(|figure| sign * figure).into_iter().fold(f64::MIN, f64::max);
+        assert!(sign * mean("worst", metric) >= worst - 1e-6, "{metric}: {figures:?}");
+    }
+    let paper = |condition: &str, metric: &str| {
+        found(["CMU-MOSI (toy)", "cumdf", condition, metric])["paper"].as_f64().unwrap()
+    };
+    assert!((paper("mean", "mae") - 5.05 / 7.0).abs() < 1e-9);
+    for (metric, worst) in [("mae", 0.766), ("f1", 60.48)] {
+        assert!((paper("worst", metric) - worst).abs() < 1e-9, "{}", paper("worst", metric));
+    }
+
     let csv = fs::read_to_string(out.join("table1.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + records.len());
     let markdown = fs::read_to_string(out.join("table1.md")).unwrap();
     let difference = "language has 5 features per step, the paper's 300";
     assert!(markdown.contains(difference), "{markdown}");
     assert!(markdown.contains("CUMDF beats the best floor in "), "{markdown}");
+    for over in [
+        "the 3 conditions that this file answers, equal columns once: {l} {a} {l,a}; the \
+         paper's: over all 7",
+        "all 7 conditions",
+    ] {
+        let note =
+            format!("mean, worst: of each seed by itself, then the mean over seeds; over {over}\n");
+        assert!(markdown.contains(&note), "{note}{markdown}");
+    }
     let latex = fs::read_to_string(out.join("table1.tex")).unwrap();
     assert_eq!(latex.matches("\\begin{tabular}").count(), 2);
     let shown = String::from_utf8(output.stdout).unwrap();

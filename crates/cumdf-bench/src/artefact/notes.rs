@@ -6,6 +6,7 @@ use cumdf_train::metrics::{Metric, Metrics};
 use crate::{
     grid::{
         Measured, Run,
+        source::Source,
         variants::{self, Variant},
     },
     paper,
@@ -44,6 +45,26 @@ const FLOOR_NOTES: [(&str, &str); 3] = [
          conditions",
     ),
 ];
+
+/// What the columns that sum up others are over.
+///
+/// - `printed`: whether the paper's figures stand beside them
+pub(super) fn summaries(source: &Source, printed: bool) -> String {
+    let (n, distinct) = (ModalitySet::CONDITIONS.len(), source.distinct());
+    let over = match distinct.len() {
+        all if all == n => format!("all {n} conditions"),
+        some => {
+            let names: Vec<_> = distinct.iter().map(ToString::to_string).collect();
+            let paper =
+                if printed { format!("; the paper's: over all {n}") } else { String::new() };
+            format!(
+                "the {some} conditions that this file answers, equal columns once: {}{paper}",
+                names.join(" ")
+            )
+        }
+    };
+    format!("mean, worst: of each seed by itself, then the mean over seeds; over {over}")
+}
 
 /// A note for each floor among `rows`.
 pub(super) fn floors(rows: &[Variant]) -> impl Iterator<Item = String> {
@@ -155,7 +176,7 @@ mod tests {
         let columns = ModalitySet::CONDITIONS.map(|c| Column {
             key: c.key(),
             label: c.to_string(),
-            same_as: None,
+            ..Column::default()
         });
         Section {
             dataset: String::new(),

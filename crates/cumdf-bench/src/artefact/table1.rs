@@ -12,13 +12,14 @@ use cumdf_train::{
 use super::notes;
 use crate::{
     grid::{
-        self, Measured,
+        self, Measured, Run,
         source::Source,
         variants::{self, Variant, Work},
     },
     paper,
     report::{
         self,
+        summary::Summary,
         table::{Cell, Column, Estimate, Row, Section, Table, Value},
     },
 };
@@ -51,7 +52,8 @@ Examples:
 What it writes to --out:
   table1.json, table1.csv    one line per data set, model, condition and metric: mean and standard
                              deviation over seeds, the paper's figure, the best floor's figure and
-                             whose it is; F1 and accuracies in percent, as in the paper
+                             whose it is; F1 and accuracies in percent, as in the paper. The
+                             conditions mean and worst sum up the seven
   table1.md, table1.tex      the table, for people
   cells/                     a folder per data set, model and seed: the training with its
                              checkpoints and logs, and every test sample's prediction (views/*.csv),
@@ -117,49 +119,102 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
     let metrics = Metric::of(&source.task);
     let printed = paper::source(&source.name, source.sizes, source.dims);
     let row = |variant: &Variant| {
-        let cells = ModalitySet::CONDITIONS.map(|condition| {
-            let cell = |metric: &Metric| {
-                let figure = |paper| paper::figure(paper, variant.key, &condition.key(), metric);
-                let value = match (source.not_available(condition), variant.work()) {
-                    (Some(reason), _) => Value::NotAvailable(reason),
-                    (None, None) => Value::NotYet,
-                    (None, Some(Work::Constant)) => constant(&source.constant, metric),
-                    (None, Some(Work::Train(_) | Work::Fit(_))) => {
-                        measured.value(s, variant.key, &view(condition), metric)
-                    }
-                };
-                Cell { value, paper: printed.as_ref().and_then(figure) }
-            };
-            metrics.iter().map(cell).collect()
-        });
+        let runs: Vec<_> = measured.runs_of(s, variant.key).collect();
         Row {
             model: variant.key.to_owned(),
             name: variant.name.to_owned(),
             kind: variant.row_kind(),
-            cells: cells.into(),
+            cells: cells(variant, source, printed.as_ref(), &runs, &metrics),
         }
-    };
-    let column = |condition: ModalitySet| Column {
-        key: condition.key(),
-        label: condition.to_string(),
-        same_as: source.same_as(condition).map(ModalitySet::key),
     };
     let mut section = Section {
         dataset: source.dataset.clone(),
         summary: source.summary(),
-        columns: ModalitySet::CONDITIONS.map(column).into(),
+        columns: columns(source),
         counted: counted(&source.task),
         n_headline: 2,
         rows: rows.iter().map(row).collect(),
-        metrics,
+        metrics: metrics.clone(),
         notes: vec![notes::data(measured, s, rows), notes::seeds(n_seeds)],
     };
+    section.notes.push(notes::summaries(source, printed.is_some()));
     section.notes.extend(notes::floors(rows));
     let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
     section.notes.extend(source.untrained());
     section.notes.extend(printed.unwrap_or_default());
     section.notes.extend(rows.iter().filter_map(|v| notes::partly_failed(measured, s, v)));
     section
+}
+
+/// The seven conditions, then what sums them up.
+fn columns(source: &Source) -> Vec<Column> {
+    let condition = |condition: ModalitySet| Column {
+        key: condition.key(),
+        label: condition.to_string(),
+        same_as: source.same_as(condition).map(ModalitySet::key),
+        summary: None,
+    };
+    let summary = |summary: Summary| Column {
+        key: summary.key().to_owned(),
+        label: summary.key().to_owned(),
+        same_as: None,
+        summary: Some(summary),
+    };
+    ModalitySet::CONDITIONS.map(condition).into_iter().chain(Summary::ALL.map(summary)).collect()
+}
+
+/// The cells of a row, as [`columns`] has them.
+///
+/// What sums up is taken of each run by itself, over the conditions that differ; and over all seven
+/// of the paper's figures, where it prints them all.
+fn cells(
+    variant: &Variant,
+    source: &Source,
+    printed: Option<&paper::Source>,
+    runs: &[&Run],
+    metrics: &[Metric],
+) -> Vec<Vec<Cell>> {
+    let value =
+        |metric: &Metric, lacking: Option<String>, figure: &dyn Fn(&Run) -> Option<f64>| match (
+            lacking,
+            variant.work(),
+        ) {
+            (Some(reason), _) => Value::NotAvailable(reason),
+            (None, None) => Value::NotYet,
+            (None, Some(Work::Constant)) => constant(&source.constant, metric),
+            (None, Some(Work::Train(_) | Work::Fit(_))) => grid::value(runs, figure),
+        };
+    let paper = |condition: ModalitySet, metric: &Metric| {
+        paper::figure(printed?, variant.key, &condition.key(), metric)
+    };
+    let of_condition = |condition: ModalitySet| {
+        let cell = |metric: &Metric| Cell {
+            value: value(metric, source.not_available(condition), &|run| {
+                run.figure(&view(condition), metric)
+            }),
+            paper: paper(condition, metric),
+        };
+        metrics.iter().map(cell).collect()
+    };
+    let distinct = source.distinct();
+    let of_summary = |summary: Summary| {
+        let cell = |metric: &Metric| {
+            let lacking = source.not_available(ModalitySet::ALL).filter(|_| distinct.is_empty());
+            let figure = |run: &Run| {
+                let figures = distinct.iter().map(|c| run.figure(&view(*c), metric));
+                summary.of(metric, &figures.collect::<Option<Vec<_>>>()?)
+            };
+            let printed = ModalitySet::CONDITIONS.into_iter().map(|c| paper(c, metric));
+            let printed: Option<Vec<_>> = printed.collect();
+            Cell {
+                value: value(metric, lacking, &figure),
+                paper: printed.and_then(|figures| summary.of(metric, &figures)),
+            }
+        };
+        metrics.iter().map(cell).collect()
+    };
+    let conditions = ModalitySet::CONDITIONS.into_iter().map(of_condition);
+    conditions.chain(Summary::ALL.into_iter().map(of_summary)).collect()
 }
 
 /// The metrics in which beaten floors are counted: one for the size of the error, one for the sign,

@@ -283,29 +283,34 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Run {
+    /// A figure under one view; `None` when it failed.
+    pub fn figure(&self, view: &View, metric: &Metric) -> Option<f64> {
+        let figures = self.outcome.as_ref().ok()?;
+        figures.iter().find(|(other, _)| other == view)?.1.get(metric)
+    }
+}
+
+/// Mean and spread over the seeds of a row's `runs` of what `figure` takes of each, or why there
+/// are none.
+pub fn value(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>) -> Value {
+    let values: Vec<_> = runs.iter().filter_map(|run| figure(run)).collect();
+    match Estimate::of(&values) {
+        Some(estimate) => Value::Measured(estimate),
+        None => {
+            let errors = runs.iter().filter_map(|run| {
+                let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
+                Some(format!("{seed}{}", run.outcome.as_ref().err()?))
+            });
+            Value::Failed(errors.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
 impl Measured {
     /// The runs of a variant on a data set.
     pub fn runs_of(&self, source: usize, variant: &str) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(move |run| run.source == source && run.variant == variant)
-    }
-
-    /// Mean and spread over seeds, or why there are none.
-    pub fn value(&self, source: usize, variant: &str, view: &View, metric: &Metric) -> Value {
-        let of = |run: &Run| {
-            let figures = run.outcome.as_ref().ok()?;
-            figures.iter().find(|(other, _)| other == view)?.1.get(metric)
-        };
-        let values: Vec<_> = self.runs_of(source, variant).filter_map(of).collect();
-        match Estimate::of(&values) {
-            Some(estimate) => Value::Measured(estimate),
-            None => {
-                let errors = self.runs_of(source, variant).filter_map(|run| {
-                    let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
-                    Some(format!("{seed}{}", run.outcome.as_ref().err()?))
-                });
-                Value::Failed(errors.collect::<Vec<_>>().join("; "))
-            }
-        }
     }
 
     /// Cells that failed.

@@ -8,6 +8,7 @@ mod latex;
 mod markdown;
 mod records;
 pub mod standing;
+pub mod summary;
 pub mod table;
 mod terminal;
 mod words;

@@ -6,6 +6,8 @@
 
 use cumdf_train::metrics::Metric;
 
+use super::summary::Summary;
+
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -42,13 +44,22 @@ pub struct Section {
 /// One column of a section.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Column {
-    /// Name in JSON and CSV, for example `la`.
+    /// Name in JSON and CSV, for example `la` or `mean`.
     pub key: String,
     /// Name in a head, for example `{l,a}`.
     pub label: String,
     /// Key of an earlier column with the same figures for a reason that lies in the data, such as a
     /// modality that is never trained. Counts leave this column out.
     pub same_as: Option<String>,
+    /// What it makes of the other columns; `None` for a condition of its own. Counts leave it out.
+    pub summary: Option<Summary>,
+}
+
+impl Column {
+    /// Whether counts go over it: it neither repeats nor sums up others.
+    pub fn counts(&self) -> bool {
+        self.same_as.is_none() && self.summary.is_none()
+    }
 }
 
 /// One row of a section.
