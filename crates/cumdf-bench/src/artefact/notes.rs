@@ -19,7 +19,8 @@ const PAPER_SEEDS: usize = 5;
 /// Which rows are missing because nobody asked for them, in a table of all rows.
 pub(super) fn left_out(rows: &[Variant]) -> Option<String> {
     let is_missing = |v: &&Variant| rows.iter().all(|row| row.key != v.key);
-    let missing: Vec<_> = variants::COMPARISON.iter().filter(is_missing).collect();
+    let missing: Vec<_> =
+        variants::COMPARISON.iter().filter(is_missing).filter(|v| !v.extra).collect();
     let whole = !missing.is_empty() && missing.iter().all(|v| variants::is_costly(v));
     whole.then(|| {
         let names: Vec<_> = missing.iter().map(|v| v.name).collect();
@@ -70,6 +71,16 @@ pub(super) fn summaries(source: &Source, printed: bool) -> String {
 pub(super) fn floors(rows: &[Variant]) -> impl Iterator<Item = String> {
     let live = |key: &&(&str, &str)| rows.iter().any(|v| v.key == key.0 && v.work().is_some());
     FLOOR_NOTES.iter().filter(live).map(|(_, note)| (*note).to_owned())
+}
+
+/// What the rows are that are there only when asked for.
+pub(super) fn fair(rows: &[Variant]) -> Option<String> {
+    rows.iter().any(|v| v.extra).then(|| {
+        "(MRMS): the same recipe, trained under missing modalities as CUMDF is and chosen on them. \
+         What it gains on the row above is owed to the augmentation; what CUMDF is ahead of it, to \
+         the method"
+            .to_owned()
+    })
 }
 
 /// The file, the recipes of the rows, and what the command line changed in them.

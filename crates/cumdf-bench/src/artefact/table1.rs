@@ -44,6 +44,8 @@ Examples:
       as long again (--models all has it too)
   cumdf-bench table1 --data mosi.h5 --data iemocap.h5 --seeds 5
       two files of yours, with as many seeds as the paper
+  cumdf-bench table1 --data mosi.h5 --fair
+      with Self-MM, CubeMLP and DMD also trained under missing modalities, as CUMDF is
   cumdf-bench table1 --config configs/mosi.toml --data mosi.h5 --models cumdf --out runs/paper
       the paper's own settings, one model beside the floors
   cumdf-bench table1 --models cumdf --set teacher.epochs=2 --set student.epochs=2 --seeds 1
@@ -70,8 +72,9 @@ The exit code is 1 when a cell failed; the table of the others is written all th
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
+    let first_look = args.grid.is_first_look();
     let rows =
-        variants::select(&variants::COMPARISON, &args.grid.models, args.grid.is_first_look())?;
+        variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair, first_look)?;
     let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views)? else {
         tracing::info!("nothing was done");
         return Ok(false);
@@ -139,6 +142,7 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
     };
     section.notes.push(notes::summaries(source, printed.is_some()));
     section.notes.extend(notes::floors(rows));
+    section.notes.extend(notes::fair(rows));
     let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
     section.notes.extend(source.untrained());
     section.notes.extend(printed.unwrap_or_default());

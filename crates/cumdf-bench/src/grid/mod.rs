@@ -59,6 +59,15 @@ pub struct Args {
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
 
+    /// Adds a row below each method that is published for complete data (Self-MM, CubeMLP, DMD): the
+    /// same recipe, but trained under the missing modalities that CUMDF is trained with, and chosen
+    /// on them. It answers: is it the method or the augmentation?
+    ///
+    /// What such a row gains on the one above it is owed to the augmentation; what CUMDF is ahead of
+    /// it, to the method. Single rows by their keys: --models self-mm-mrms.
+    #[arg(long)]
+    pub fair: bool,
+
     /// Number of seeds, counted up from the configuration's seed. The paper takes 5.
     #[arg(
         long,

@@ -26,6 +26,9 @@ pub struct Variant {
     pub set: &'static [&'static str],
     /// [`Kind::Trained`] or [`Kind::Floor`], whether or not it is built yet.
     pub kind: Kind,
+    /// Whether it is in a table only when it is asked for: by its key, or by `--fair` beside the row
+    /// of the same method.
+    pub extra: bool,
 }
 
 /// How the figures of a row come about.
@@ -42,11 +45,15 @@ pub enum Work {
 /// The method of the constant answer.
 const CONSTANT: &str = "constant";
 
-/// The rows of the comparison tables, in the paper's order, then the floors.
-pub const COMPARISON: [Variant; 12] = [
+/// The rows of the comparison tables, in the paper's order, then the floors. Methods that are
+/// published for complete data have a second row below their own, trained as CUMDF's student is.
+pub const COMPARISON: [Variant; 15] = [
     model("self-mm", "Self-MM"),
+    masked("self-mm-mrms", "Self-MM (MRMS)", "self-mm"),
     model("cubemlp", "CubeMLP"),
+    masked("cubemlp-mrms", "CubeMLP (MRMS)", "cubemlp"),
     model("dmd", "DMD"),
+    masked("dmd-mrms", "DMD (MRMS)", "dmd"),
     model("mctn", "MCTN"),
     model("emt", "EMT"),
     model("if-mmin", "IF-MMIN"),
@@ -64,7 +71,13 @@ pub const COMPARISON: [Variant; 12] = [
 
 /// A row of the method of that name, as it is.
 const fn model(key: &'static str, name: &'static str) -> Variant {
-    Variant { key, name, method: key, recipe: None, set: &[], kind: Kind::Trained }
+    Variant { key, name, method: key, recipe: None, set: &[], kind: Kind::Trained, extra: false }
+}
+
+/// A row of a method that sees complete data by its recipe: here it sees data with missing
+/// modalities in training, and is chosen on such.
+const fn masked(key: &'static str, name: &'static str, method: &'static str) -> Variant {
+    Variant { method, set: &["sees='masked'"], extra: true, ..model(key, name) }
 }
 
 const fn floor(key: &'static str, name: &'static str) -> Variant {
@@ -106,11 +119,17 @@ impl Variant {
 ///
 /// The floors that there are always come along: every other row is read against them.
 ///
+/// - `fair`: whether the rows that are there only when asked for stand below those of their methods
 /// - `first_look`: whether costly rows are left out that are not named
 ///
 /// # Errors
-/// When a key is unknown, or its row not built yet.
-pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<Variant>> {
+/// When a key is unknown, or its row not built yet, or `fair` finds no row to add.
+pub fn select(
+    all: &[Variant],
+    keys: &[String],
+    fair: bool,
+    first_look: bool,
+) -> Result<Vec<Variant>> {
     let known = |wanted: &dyn Fn(&Variant) -> bool| {
         let keys: Vec<_> = all.iter().filter(|v| wanted(v)).map(|v| v.key).collect();
         keys.join(", ")
@@ -129,8 +148,18 @@ pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<
     let named = |name: &str| keys.iter().any(|key| key == name);
     let whole = keys.is_empty() || named(ALL);
     let left_out = |v: &Variant| keys.is_empty() && first_look && is_costly(v);
+    let beside = |v: &Variant| fair && v.work().is_some() && (whole || named(v.method));
+    if fair && !all.iter().any(|v| v.extra && (named(v.key) || beside(v))) {
+        let have = all.iter().filter(|v| v.extra && v.work().is_some()).map(|v| v.method);
+        let have: Vec<_> = have.collect();
+        bail!(
+            "--fair: none of the chosen rows has an (MRMS) row to go with it; those of {} have",
+            have.join(", ")
+        );
+    }
     let chosen = |v: &&Variant| match v.row_kind() {
         Kind::Floor => true,
+        _ if v.extra => named(v.key) || beside(v),
         Kind::Reserved => whole,
         Kind::Trained => named(v.key) || (whole && !left_out(v)),
     };
@@ -143,23 +172,48 @@ mod tests {
 
     fn keys(wanted: &[&str]) -> Result<Vec<&'static str>> {
         let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-        Ok(select(&COMPARISON, &wanted, false)?.into_iter().map(|v| v.key).collect())
+        Ok(select(&COMPARISON, &wanted, false, false)?.into_iter().map(|v| v.key).collect())
     }
 
     #[test]
     fn rows_are_chosen_by_key_and_the_floors_stay() {
-        assert_eq!(keys(&[]).unwrap().len(), COMPARISON.len());
-        assert_eq!(keys(&["all"]).unwrap().len(), COMPARISON.len());
+        let plain: Vec<_> = COMPARISON.iter().filter(|v| !v.extra).map(|v| v.key).collect();
+        assert_eq!(plain.len(), 12);
+        assert_eq!(keys(&[]).unwrap(), plain);
+        assert_eq!(keys(&["all"]).unwrap(), plain);
         let chosen = keys(&["cumdf"]).unwrap();
         assert_eq!(chosen[..2], ["cumdf", "constant"]);
         assert!(chosen.iter().all(|key| ["cumdf", "constant", "linear", "mlp"].contains(key)));
         let err = keys(&["cumdv"]).unwrap_err().to_string();
-        assert!(err.contains("known are self-mm, cubemlp"), "{err}");
-        let at_first = select(&COMPARISON, &[], true).unwrap();
+        assert!(err.contains("known are self-mm, self-mm-mrms, cubemlp"), "{err}");
+        let at_first = select(&COMPARISON, &[], false, true).unwrap();
         for key in NOT_AT_FIRST {
             let live = COMPARISON.iter().any(|v| v.key == key && v.work().is_some());
             assert_eq!(at_first.iter().any(|v| v.key == key), !live, "{key}");
         }
+    }
+
+    #[test]
+    fn the_rows_that_are_asked_for_stand_below_those_of_their_methods() {
+        let fair = |wanted: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+            let rows = select(&COMPARISON, &wanted, true, false)?;
+            Ok::<Vec<_>, anyhow::Error>(rows.into_iter().map(|v| v.key).collect())
+        };
+        assert_eq!(fair(&["self-mm"]).unwrap()[..3], ["self-mm", "self-mm-mrms", "constant"]);
+        for alone in [keys(&["self-mm-mrms"]), fair(&["self-mm-mrms"])] {
+            assert_eq!(alone.unwrap()[..2], ["self-mm-mrms", "constant"]);
+        }
+        for all in [fair(&[]).unwrap(), fair(&["all"]).unwrap()] {
+            for v in COMPARISON.iter().filter(|v| v.extra) {
+                let at = all.iter().position(|key| *key == v.key);
+                assert_eq!(at.is_some(), v.work().is_some(), "{}", v.key);
+                assert!(at.is_none_or(|at| all[at - 1] == v.method), "{all:?}");
+            }
+        }
+        let err = fair(&["cumdf"]).unwrap_err().to_string();
+        assert!(err.starts_with("--fair: none of the chosen rows"), "{err}");
+        assert!(err.contains("self-mm"), "{err}");
     }
 
     #[test]
