@@ -256,6 +256,27 @@ fn two_data_sets_become_a_complete_table() {
     assert!(found(["toy emotions", "cumdf", "v", "f1_sad"])["mean"].is_number());
     assert_eq!(found(["CMU-MOSI (toy)", "cumdf", "lav", "f1"])["paper"], 84.37);
 
+    // Each row was shown as soon as it was finished, CUMDF's first.
+    let shown_at = |name: &str| {
+        let start = format!("INFO toy emotions, {name}: F1 {{l}} ");
+        let said = said(&output);
+        let found = said.find(&start).unwrap_or_else(|| panic!("no line {start:?}: {said}"));
+        assert_eq!(said.matches(&start).count(), 1, "{said}");
+        found
+    };
+    assert!(shown_at("CUMDF") < shown_at("IF-MMIN"));
+    for row in COMPARISON.iter().filter(|v| !v.extra && v.key != "constant") {
+        if row.work().is_some() {
+            shown_at(row.name);
+        }
+    }
+    let figure = |condition: &str| {
+        found(["toy emotions", "linear", condition, "f1"])["mean"].as_f64().unwrap()
+    };
+    let [whole, mean, worst] = ["lav", "mean", "worst"].map(figure);
+    let line = format!("{{l,a,v}} {whole:.2}, mean {mean:.2}, worst {worst:.2}");
+    assert!(said(&output).contains(&line), "{line}: {}", said(&output));
+
     // What sums up is over {l}, {a} and {l,a}: these the file can answer. The paper's over all seven.
     let mean = |condition: &str, metric: &str| {
         found(["CMU-MOSI (toy)", "cumdf", condition, metric])["mean"].as_f64().unwrap()

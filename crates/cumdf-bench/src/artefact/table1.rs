@@ -75,7 +75,12 @@ pub fn run(args: &Args) -> Result<bool> {
     let first_look = args.grid.is_first_look();
     let rows =
         variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair, first_look)?;
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views)? else {
+    let finished = |source: &Source, variant: &Variant, runs: &[&Run]| {
+        if let Some(line) = at_once(source, variant, runs) {
+            tracing::info!("{line}");
+        }
+    };
+    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, finished)? else {
         tracing::info!("nothing was done");
         return Ok(false);
     };
@@ -148,6 +153,22 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
     section.notes.extend(printed.unwrap_or_default());
     section.notes.extend(rows.iter().filter_map(|v| notes::partly_failed(measured, s, v)));
     section
+}
+
+/// A row in one line, to be shown before the table is: its first metric over the columns that
+/// differ. `None` when all of it failed, which was told already.
+fn at_once(source: &Source, variant: &Variant, runs: &[&Run]) -> Option<String> {
+    let metric = Metric::of(&source.task).into_iter().next()?;
+    let cells = cells(variant, source, None, runs, std::slice::from_ref(&metric));
+    let figures = columns(source).into_iter().zip(&cells).filter_map(|(column, cells)| {
+        let estimate = cells[0].value.estimate().filter(|_| column.same_as.is_none())?;
+        Some(format!("{} {}", column.label, report::figure(&metric, estimate)))
+    });
+    let figures: Vec<_> = figures.collect();
+    (!figures.is_empty()).then(|| {
+        let (dataset, name, label) = (&source.dataset, variant.name, metric.label());
+        format!("{dataset}, {name}: {label} {}", figures.join(", "))
+    })
 }
 
 /// The seven conditions, then what sums them up.

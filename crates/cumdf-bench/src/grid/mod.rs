@@ -13,7 +13,12 @@ pub mod source;
 pub mod store;
 pub mod variants;
 
-use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    path::PathBuf,
+    thread,
+};
 
 use anyhow::Result;
 use cumdf_data::View;
@@ -132,13 +137,18 @@ pub struct Run {
     /// The recipe that its settings start from; `None` for what has none.
     pub recipe: Option<String>,
     /// The metrics of its stored predictions under each view, or why there are none.
-    pub outcome: Result<Vec<(View, Metrics)>, String>,
+    pub outcome: Outcome,
 }
+
+/// The metrics of a cell under each view, or why there are none.
+pub type Outcome = Result<Vec<(View, Metrics)>, String>;
 
 /// Trains and tests whatever is missing in `<out>/cells`, and scores the stored predictions. `None`
 /// when nothing was done because the question of `--fresh` was answered by no.
 ///
 /// - `views`: what each data set is tested under
+/// - `finished`: is shown each row of a data set with its runs, as soon as the last of them is
+///   finished; not those of which nothing was left to do
 ///
 /// # Errors
 /// When the arguments cannot be followed. A cell that fails is no error: its [`Run`] says why.
@@ -147,10 +157,11 @@ pub fn measure(
     out: &std::path::Path,
     variants: &[Variant],
     views: impl Fn(&Source) -> Vec<View>,
+    finished: impl Fn(&Source, &Variant, &[&Run]),
 ) -> Result<Option<Measured>> {
     let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
     let sources = source::open_all(&args.config, &args.data, &args.set)?;
-    let plan = Plan::new(args, out, &sources, variants, views)?;
+    let mut plan = Plan::new(args, out, &sources, variants, views)?;
     cumdf_data::files::sweep(out);
     if args.fresh {
         let cells: Vec<_> = plan.jobs.iter().map(|job| &job.cell).collect();
@@ -160,16 +171,18 @@ pub fn measure(
     }
     plan.jobs.iter().for_each(|job| job.cell.sweep());
 
-    let (done, open): (Vec<_>, Vec<_>) =
-        (0..plan.jobs.len()).partition(|i| plan.jobs[*i].is_done());
+    let is_done: Vec<_> = plan.jobs.iter().map(Job::is_done).collect();
+    let open: Vec<_> = (0..plan.jobs.len()).filter(|i| !is_done[*i]).collect();
+    for (i, job) in plan.jobs.iter().enumerate().filter(|(i, _)| is_done[*i]) {
+        plan.rows.note(i, outcome(job, Ok(())));
+    }
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let n_processes = args.jobs.map_or(if on_gpu { 1 } else { cores }, NonZeroUsize::get);
-    if !done.is_empty() {
-        tracing::info!("{} are finished already in {}", cells(done.len()), out.display());
+    let n_done = plan.jobs.len() - open.len();
+    if n_done > 0 {
+        tracing::info!("{} are finished already in {}", cells(n_done), out.display());
     }
-    let Plan { jobs, runs, changed } = plan;
-    let mut jobs: Vec<_> = jobs.into_iter().map(Some).collect();
-    let todo: Vec<Job> = open.iter().filter_map(|i| jobs[*i].take()).collect();
+    let todo: Vec<&Job> = open.iter().map(|i| &plan.jobs[*i]).collect();
     if !todo.is_empty() {
         let n_to_test = todo.iter().filter(|job| job.cell.is_finished()).count();
         let only = match n_to_test {
@@ -186,23 +199,16 @@ pub fn measure(
         verbose: args.verbose,
         after_interrupt: format!("the same command{without} goes on where they stopped"),
     };
-    let mut results: Vec<_> = jobs.iter().map(|_| Ok(())).collect();
-    for (i, result) in open.iter().zip(pool::run(&todo, &options)) {
-        results[*i] = result;
-    }
-    for (i, job) in open.into_iter().zip(todo) {
-        jobs[i] = Some(job);
-    }
-    let outcomes: Vec<_> = jobs
-        .iter()
-        .zip(results)
-        .map(|(job, result)| {
-            let job = job.as_ref().expect("every job is back in its place");
-            result.and_then(|()| metrics(job)).map_err(|err| format!("{err:#}"))
-        })
-        .collect();
-    let runs = runs.into_iter().map(|(job, run)| Run { outcome: outcomes[job].clone(), ..run });
-    let runs = runs.collect();
+    let rows = &mut plan.rows;
+    pool::run(&todo, &options, &mut |i, result| {
+        rows.note(open[i], outcome(todo[i], result));
+        for (source, variant) in rows.completed_by(open[i]) {
+            let variant = variants.iter().find(|v| v.key == variant).expect("it was asked for");
+            finished(&sources[source], variant, &rows.runs_of(source, variant.key));
+        }
+    });
+    let Plan { rows, changed, .. } = plan;
+    let runs = rows.runs.into_iter().map(|(_, run)| run).collect();
     Ok(Some(Measured { sources, runs, changed }))
 }
 
@@ -210,24 +216,61 @@ fn cells(n: usize) -> String {
     if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") }
 }
 
-/// The metrics of a job's stored predictions.
-fn metrics(job: &Job) -> Result<Vec<(View, Metrics)>> {
+/// The metrics of a job's stored predictions, or why there are none.
+fn outcome(job: &Job, result: Result<()>) -> Outcome {
     let of = |view: &View| {
         let answers = job.answers(view)?;
         Ok((*view, score(&job.source.task, job.source.labels(), &answers)))
     };
-    job.views.iter().map(of).collect()
+    let metrics = || job.views.iter().map(of).collect::<Result<Vec<_>>>();
+    result.and_then(|()| metrics()).map_err(|err| format!("{err:#}"))
 }
 
 /// What is to be there at the end.
 struct Plan<'a> {
     jobs: Vec<Job<'a>>,
-    runs: Vec<(usize, Run)>, // with the position of the job; a cell may be wanted twice
+    rows: Rows,
     changed: Vec<Vec<String>>,
 }
 
+/// The runs of all rows, with the position of the job that each waits for; a cell may be wanted
+/// twice.
+#[derive(Default)]
+struct Rows {
+    runs: Vec<(usize, Run)>,
+    done: HashSet<usize>,
+}
+
+impl Rows {
+    /// Notes what came of a job.
+    fn note(&mut self, job: usize, outcome: Outcome) {
+        self.done.insert(job);
+        for (_, run) in self.runs.iter_mut().filter(|(of, _)| *of == job) {
+            run.outcome.clone_from(&outcome);
+        }
+    }
+
+    /// The rows that wait for `job` and no other: data set and key of each.
+    fn completed_by(&self, job: usize) -> Vec<(usize, &'static str)> {
+        let row = |run: &Run| (run.source, run.variant);
+        let mut rows: Vec<_> =
+            self.runs.iter().filter(|(of, _)| *of == job).map(|(_, run)| row(run)).collect();
+        rows.dedup();
+        rows.retain(|wanted| {
+            let mut jobs = self.runs.iter().filter(|(_, run)| row(run) == *wanted);
+            jobs.all(|(job, _)| self.done.contains(job))
+        });
+        rows
+    }
+
+    fn runs_of(&self, source: usize, variant: &str) -> Vec<&Run> {
+        let is = |run: &&Run| run.source == source && run.variant == variant;
+        self.runs.iter().map(|(_, run)| run).filter(is).collect()
+    }
+}
+
 impl<'a> Plan<'a> {
-    /// All cells: a first seed of everything, then a second, so that a table is soon complete.
+    /// All cells, row by row in the order of running; of a row, data set by data set.
     fn new(
         args: &Args,
         out: &std::path::Path,
@@ -236,7 +279,7 @@ impl<'a> Plan<'a> {
         views: impl Fn(&Source) -> Vec<View>,
     ) -> Result<Self> {
         let kind = pipeline::kind(device::parse_device(&args.device)?);
-        let mut wanted = Vec::new(); // (place in the order, source, recipe, cell)
+        let mut wanted = Vec::new(); // (turn of its row, source, recipe, cell)
         let mut changed = Vec::new();
         for (s, source) in sources.iter().enumerate() {
             let trained: Vec<_> = variants
@@ -248,30 +291,24 @@ impl<'a> Plan<'a> {
                 .collect();
             let resolved = settings::resolve(source, &trained, &args.set)?;
             for ((variant, _), config) in trained.iter().zip(resolved.configs) {
-                for (turn, seed) in
-                    settings::seeds(config.seed, args.seeds)?.into_iter().enumerate()
-                {
+                for seed in settings::seeds(config.seed, args.seeds)? {
                     let mut config = config.clone();
                     config.seed = seed;
                     let recipe = Some(config.recipe.clone());
-                    wanted.push((
-                        turn,
-                        s,
-                        recipe,
-                        Cell::trained(out, source, variant.key, config, &kind),
-                    ));
+                    let cell = Cell::trained(out, source, variant.key, config, &kind);
+                    wanted.push((variant.turn(), s, recipe, cell));
                 }
             }
             for variant in variants {
                 if let Some(Work::Fit(fitted)) = variant.work() {
                     let cell = Cell::fitted(out, source, variant.key, fitted, &source.read);
-                    wanted.push((0, s, None, cell));
+                    wanted.push((variant.turn(), s, None, cell));
                 }
             }
             changed.push(resolved.changed);
         }
-        wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and rows keep their order
-        let mut plan = Self { jobs: Vec::new(), runs: Vec::new(), changed };
+        wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and seeds keep their order
+        let mut plan = Self { jobs: Vec::new(), rows: Rows::default(), changed };
         let mut known = HashMap::new();
         for (_, s, recipe, cell) in wanted {
             let run = Run {
@@ -286,7 +323,7 @@ impl<'a> Plan<'a> {
                 plan.jobs.push(Job { cell, source: &sources[s], views });
                 plan.jobs.len() - 1
             });
-            plan.runs.push((job, run));
+            plan.rows.runs.push((job, run));
         }
         Ok(plan)
     }

@@ -84,6 +84,25 @@ const fn floor(key: &'static str, name: &'static str) -> Variant {
     Variant { kind: Kind::Floor, ..model(key, name) }
 }
 
+/// The keys in the order in which rows are run: CUMDF and the floors, then the others as they cost.
+const RUN_ORDER: [&str; 15] = [
+    "cumdf",
+    "cumdf-no-distillation",
+    CONSTANT,
+    "linear",
+    "mlp",
+    "self-mm",
+    "self-mm-mrms",
+    "cubemlp",
+    "cubemlp-mrms",
+    "emt",
+    "transm",
+    "if-mmin",
+    "dmd",
+    "dmd-mrms",
+    "mctn",
+];
+
 /// Rows that a first look leaves out, because it is to take about two minutes on two cores.
 const NOT_AT_FIRST: [&str; 1] = ["if-mmin"]; // takes as long as both rows of CUMDF
 
@@ -106,6 +125,12 @@ impl Variant {
             let known = METHODS.iter().any(|entry| entry.name == self.method);
             known.then(|| Work::Train(registry::find(self.method).expect("it is in the registry")))
         })
+    }
+
+    /// Its place in the order in which rows are run.
+    pub fn turn(&self) -> usize {
+        let place = RUN_ORDER.iter().position(|key| *key == self.key);
+        place.expect("every row has a place: a test compares them")
     }
 
     /// Its kind in a table: reserved while its method is not built.
@@ -214,6 +239,13 @@ mod tests {
         let err = fair(&["cumdf"]).unwrap_err().to_string();
         assert!(err.starts_with("--fair: none of the chosen rows"), "{err}");
         assert!(err.contains("self-mm"), "{err}");
+    }
+
+    #[test]
+    fn every_row_has_one_place_in_the_order_of_running() {
+        let mut places = COMPARISON.map(|v| v.turn());
+        places.sort_unstable();
+        assert!(places.iter().copied().eq(0..COMPARISON.len()), "{places:?}");
     }
 
     #[test]

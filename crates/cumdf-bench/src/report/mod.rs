@@ -27,7 +27,7 @@ pub use self::{
     latex::latex,
     markdown::markdown,
     records::{Record, csv, json},
-    terminal::{terminal, width, wrap},
+    terminal::{figure, terminal, width, wrap},
 };
 
 /// Writes `<name>.json`, `.csv`, `.md` and `.tex` into `dir` and returns their paths.

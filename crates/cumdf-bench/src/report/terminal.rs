@@ -6,7 +6,7 @@ use comfy_table::{Table as Grid, presets};
 use cumdf_train::metrics::Metric;
 
 use super::{
-    table::{Kind, Row, Section, Table},
+    table::{Estimate, Kind, Row, Section, Table},
     words::{caption, not_built, notes, paper_cells, word},
 };
 
@@ -121,20 +121,23 @@ fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
     format!("{head}\n{rule}\n{}", body.join("\n"))
 }
 
-/// Mean and spread in as few characters as they are read with, and whether they beat the floor:
-/// `1.203±.012*`, `68.60±1.2`.
+/// A [`figure`], with a mark when it beats the floor; or the word in its place.
 fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
     let value = &row.cells[column][i].value;
     let Some(estimate) = value.estimate() else {
         return word(value).unwrap_or_default().to_owned();
     };
-    let metric = &section.metrics[i];
+    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
+    figure(&section.metrics[i], estimate) + mark
+}
+
+/// Mean and spread in as few characters as they are read with: `1.203±.012`, `68.60±1.2`.
+pub fn figure(metric: &Metric, estimate: &Estimate) -> String {
     let spread = estimate.std.map(|s| match metric.is_fraction() {
         true => format!("±{:.1}", metric.reported(s)),
         false => format!("±{}", format!("{s:.3}").trim_start_matches('0')),
     });
-    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
-    format!("{}{}{mark}", metric.format(estimate.mean), spread.unwrap_or_default())
+    format!("{}{}", metric.format(estimate.mean), spread.unwrap_or_default())
 }
 
 #[cfg(test)]
