@@ -30,7 +30,7 @@ fn tiny(args: &[&str]) -> Vec<String> {
         Some(at) => args[at + 1].split(',').map(str::to_owned).collect(),
         None => vec![],
     };
-    let rows = variants::select(&COMPARISON, &keys, false, false).expect("the rows are there");
+    let rows = variants::select(&COMPARISON, &keys, false).expect("the rows are there");
     let mut sets: BTreeSet<String> =
         ["model.hidden_dim=8", "model.n_heads=2", "model.ffn_dim=8", "train.batch_size=8"]
             .map(String::from)

@@ -16,15 +16,11 @@ use crate::{
 /// The paper's number of seeds.
 const PAPER_SEEDS: usize = 5;
 
-/// Which rows are missing because nobody asked for them, in a table of all rows.
-pub(super) fn left_out(rows: &[Variant]) -> Option<String> {
-    let is_missing = |v: &&Variant| rows.iter().all(|row| row.key != v.key);
-    let missing: Vec<_> =
-        variants::COMPARISON.iter().filter(is_missing).filter(|v| !v.extra).collect();
-    let whole = !missing.is_empty() && missing.iter().all(|v| variants::is_costly(v));
-    whole.then(|| {
-        let names: Vec<_> = missing.iter().map(|v| v.name).collect();
-        format!("left out because it takes long: {} (--models all has it)", names.join(", "))
+/// What a first look makes of the recipes, if anything.
+pub(super) fn first_look(shortened: &[String]) -> Option<String> {
+    (!shortened.is_empty()).then(|| {
+        let rows = shortened.join("; ");
+        format!("first look: {rows} (give --models all for the recipes' own)")
     })
 }
 
@@ -204,6 +200,17 @@ mod tests {
             }],
             notes: vec![],
         }
+    }
+
+    #[test]
+    fn a_first_look_says_what_it_shortens_and_how_to_have_it_whole() {
+        assert_eq!(first_look(&[]), None);
+        let row = "DMD trains 8 epochs instead of its recipe's 50".to_owned();
+        assert_eq!(
+            first_look(&[row]).unwrap(),
+            "first look: DMD trains 8 epochs instead of its recipe's 50 (give --models all for the \
+             recipes' own)"
+        );
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub struct Args {
 
     /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation; or all.
     ///
-    /// Default: all that are built; without --data and --config those that do not take long.
+    /// Default: all that are built. Without --data, --config and --models this is a first look, in
+    /// which those that take long train fewer epochs; --models all has the recipes' own.
     /// The simple answers that a model must beat to be of use (floors) are always in the table.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
@@ -110,7 +111,11 @@ pub struct Args {
 impl Args {
     /// Whether nothing is named that should be measured: somebody tries the program.
     pub fn is_first_look(&self) -> bool {
-        self.data.is_empty() && self.config.is_empty()
+        let names_data = |set: &String| settings::key(set) == "data.file";
+        self.data.is_empty()
+            && self.config.is_empty()
+            && self.models.is_empty()
+            && !self.set.iter().any(names_data)
     }
 }
 
@@ -123,6 +128,8 @@ pub struct Measured {
     pub runs: Vec<Run>,
     /// Settings of the command line in words, per data set.
     pub changed: Vec<Vec<String>>,
+    /// What a first look makes of the recipes, in words, per data set.
+    pub shortened: Vec<Vec<String>>,
 }
 
 /// A cell and what came of it.
@@ -207,9 +214,9 @@ pub fn measure(
             finished(&sources[source], variant, &rows.runs_of(source, variant.key));
         }
     });
-    let Plan { rows, changed, .. } = plan;
+    let Plan { rows, changed, shortened, .. } = plan;
     let runs = rows.runs.into_iter().map(|(_, run)| run).collect();
-    Ok(Some(Measured { sources, runs, changed }))
+    Ok(Some(Measured { sources, runs, changed, shortened }))
 }
 
 fn cells(n: usize) -> String {
@@ -231,6 +238,7 @@ struct Plan<'a> {
     jobs: Vec<Job<'a>>,
     rows: Rows,
     changed: Vec<Vec<String>>,
+    shortened: Vec<Vec<String>>,
 }
 
 /// The runs of all rows, with the position of the job that each waits for; a cell may be wanted
@@ -280,7 +288,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let kind = pipeline::kind(device::parse_device(&args.device)?);
         let mut wanted = Vec::new(); // (turn of its row, source, recipe, cell)
-        let mut changed = Vec::new();
+        let (mut changed, mut shortened) = (Vec::new(), Vec::new());
         for (s, source) in sources.iter().enumerate() {
             let trained: Vec<_> = variants
                 .iter()
@@ -289,7 +297,7 @@ impl<'a> Plan<'a> {
                     Work::Fit(_) | Work::Constant => None,
                 })
                 .collect();
-            let resolved = settings::resolve(source, &trained, &args.set)?;
+            let resolved = settings::resolve(source, &trained, &args.set, args.is_first_look())?;
             for ((variant, _), config) in trained.iter().zip(resolved.configs) {
                 for seed in settings::seeds(config.seed, args.seeds)? {
                     let mut config = config.clone();
@@ -306,9 +314,10 @@ impl<'a> Plan<'a> {
                 }
             }
             changed.push(resolved.changed);
+            shortened.push(resolved.shortened);
         }
         wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and seeds keep their order
-        let mut plan = Self { jobs: Vec::new(), rows: Rows::default(), changed };
+        let mut plan = Self { jobs: Vec::new(), rows: Rows::default(), changed, shortened };
         let mut known = HashMap::new();
         for (_, s, recipe, cell) in wanted {
             let run = Run {
@@ -362,5 +371,37 @@ impl Measured {
     /// Cells that failed.
     pub fn n_failed(&self) -> usize {
         self.runs.iter().filter(|run| run.outcome.is_err()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn whoever_names_data_or_rows_has_looked_before() {
+        let is_first = |args: &[&str]| {
+            let all = std::iter::once(&"table1").chain(args);
+            Cli::try_parse_from(all).unwrap().args.is_first_look()
+        };
+        assert!(is_first(&[]));
+        assert!(is_first(&["--seeds", "1", "--set", "data.clip=2.0", "--fair"]));
+        for args in [
+            ["--data", "x.h5"],
+            ["--config", "x.toml"],
+            ["--models", "all"],
+            ["--models", "dmd"],
+            ["--set", "data.file=x.h5"],
+        ] {
+            assert!(!is_first(&args), "{args:?}");
+        }
     }
 }

@@ -249,6 +249,30 @@ fn slug(name: &str) -> String {
 mod tests {
     use super::*;
 
+    impl Source {
+        /// Scores without a sample, by the name of the synthetic data, of which no file is read.
+        pub(crate) fn of_nothing(in_train: &[Modality], in_test: &[Modality]) -> Self {
+            let file = PathBuf::from("synthetic");
+            Self {
+                dataset: String::new(),
+                name: String::new(),
+                slug: String::new(),
+                file: file.clone(),
+                sha256: String::new(),
+                task: Task::Sentiment { lo: -3, hi: 3 },
+                sizes: [0; 3],
+                dims: [0; 3],
+                constant: Metrics::default(),
+                in_train: ModalitySet::of(in_train.iter().copied()),
+                in_test: ModalitySet::of(in_test.iter().copied()),
+                read: DataConfig { file, clip: 0.0, soft_labels: false },
+                configs: vec![],
+                ids: vec![],
+                labels: Labels::Scores(vec![]),
+            }
+        }
+    }
+
     #[test]
     fn names_become_folders() {
         assert_eq!(slug("CMU-MOSI (bc-LSTM features)"), "cmu-mosi-bc-lstm-features");
@@ -274,23 +298,7 @@ mod tests {
     #[test]
     fn what_is_never_trained_makes_equal_columns() {
         let [language, audio, vision] = Modality::ALL;
-        let source = |in_train: &[Modality], in_test: &[Modality]| Source {
-            dataset: String::new(),
-            name: String::new(),
-            slug: String::new(),
-            file: PathBuf::new(),
-            sha256: String::new(),
-            task: Task::Sentiment { lo: -3, hi: 3 },
-            sizes: [0; 3],
-            dims: [0; 3],
-            constant: Metrics::default(),
-            in_train: ModalitySet::of(in_train.iter().copied()),
-            in_test: ModalitySet::of(in_test.iter().copied()),
-            read: DataConfig { file: PathBuf::new(), clip: 0.0, soft_labels: false },
-            configs: vec![],
-            ids: vec![],
-            labels: Labels::Scores(vec![]),
-        };
+        let source = Source::of_nothing;
         let pairs = |source: &Source| {
             let same = |c: ModalitySet| Some(format!("{}={}", c.key(), source.same_as(c)?.key()));
             ModalitySet::CONDITIONS.into_iter().filter_map(same).collect::<Vec<_>>()

@@ -29,6 +29,9 @@ pub struct Variant {
     /// Whether it is in a table only when it is asked for: by its key, or by `--fair` beside the row
     /// of the same method.
     pub extra: bool,
+    /// Settings of a first look, as after `--set`, of what takes long by its recipe: a first look is
+    /// to be over in ten minutes on two cores. What the command line sets overrides them.
+    pub quick: &'static [&'static str],
 }
 
 /// How the figures of a row come about.
@@ -45,6 +48,9 @@ pub enum Work {
 /// The method of the constant answer.
 const CONSTANT: &str = "constant";
 
+/// Both rows of DMD in a first look.
+const QUICK_DMD: &[&str] = &["epochs=8"];
+
 /// The rows of the comparison tables, in the paper's order, then the floors. Methods that are
 /// published for complete data have a second row below their own, trained as CUMDF's student is.
 pub const COMPARISON: [Variant; 15] = [
@@ -52,12 +58,13 @@ pub const COMPARISON: [Variant; 15] = [
     masked("self-mm-mrms", "Self-MM (MRMS)", "self-mm"),
     model("cubemlp", "CubeMLP"),
     masked("cubemlp-mrms", "CubeMLP (MRMS)", "cubemlp"),
-    model("dmd", "DMD"),
-    masked("dmd-mrms", "DMD (MRMS)", "dmd"),
-    model("mctn", "MCTN"),
+    Variant { quick: QUICK_DMD, ..model("dmd", "DMD") },
+    Variant { quick: QUICK_DMD, ..masked("dmd-mrms", "DMD (MRMS)", "dmd") },
+    Variant { quick: &["epochs=8"], ..model("mctn", "MCTN") },
     model("emt", "EMT"),
-    model("if-mmin", "IF-MMIN"),
-    model("transm", "TransM"),
+    // As many epochs as its recipe keeps the step size constant.
+    Variant { quick: &["teacher.epochs=10", "student.epochs=20"], ..model("if-mmin", "IF-MMIN") },
+    Variant { quick: &["epochs=10"], ..model("transm", "TransM") },
     Variant { set: &["student.distillation=true"], ..model("cumdf", "CUMDF") },
     Variant {
         method: "cumdf",
@@ -71,7 +78,16 @@ pub const COMPARISON: [Variant; 15] = [
 
 /// A row of the method of that name, as it is.
 const fn model(key: &'static str, name: &'static str) -> Variant {
-    Variant { key, name, method: key, recipe: None, set: &[], kind: Kind::Trained, extra: false }
+    Variant {
+        key,
+        name,
+        method: key,
+        recipe: None,
+        set: &[],
+        kind: Kind::Trained,
+        extra: false,
+        quick: &[],
+    }
 }
 
 /// A row of a method that sees complete data by its recipe: here it sees data with missing
@@ -102,14 +118,6 @@ const RUN_ORDER: [&str; 15] = [
     "dmd-mrms",
     "mctn",
 ];
-
-/// Rows that a first look leaves out, because it is to take about two minutes on two cores.
-const NOT_AT_FIRST: [&str; 1] = ["if-mmin"]; // takes as long as both rows of CUMDF
-
-/// Whether a row is built, and left out of a first look.
-pub fn is_costly(variant: &Variant) -> bool {
-    variant.work().is_some() && NOT_AT_FIRST.contains(&variant.key)
-}
 
 /// What stands for all rows on the command line.
 const ALL: &str = "all";
@@ -145,16 +153,10 @@ impl Variant {
 /// The floors that there are always come along: every other row is read against them.
 ///
 /// - `fair`: whether the rows that are there only when asked for stand below those of their methods
-/// - `first_look`: whether costly rows are left out that are not named
 ///
 /// # Errors
 /// When a key is unknown, or its row not built yet, or `fair` finds no row to add.
-pub fn select(
-    all: &[Variant],
-    keys: &[String],
-    fair: bool,
-    first_look: bool,
-) -> Result<Vec<Variant>> {
+pub fn select(all: &[Variant], keys: &[String], fair: bool) -> Result<Vec<Variant>> {
     let known = |wanted: &dyn Fn(&Variant) -> bool| {
         let keys: Vec<_> = all.iter().filter(|v| wanted(v)).map(|v| v.key).collect();
         keys.join(", ")
@@ -172,7 +174,6 @@ pub fn select(
     }
     let named = |name: &str| keys.iter().any(|key| key == name);
     let whole = keys.is_empty() || named(ALL);
-    let left_out = |v: &Variant| keys.is_empty() && first_look && is_costly(v);
     let beside = |v: &Variant| fair && v.work().is_some() && (whole || named(v.method));
     if fair && !all.iter().any(|v| v.extra && (named(v.key) || beside(v))) {
         let have = all.iter().filter(|v| v.extra && v.work().is_some()).map(|v| v.method);
@@ -186,18 +187,20 @@ pub fn select(
         Kind::Floor => true,
         _ if v.extra => named(v.key) || beside(v),
         Kind::Reserved => whole,
-        Kind::Trained => named(v.key) || (whole && !left_out(v)),
+        Kind::Trained => whole || named(v.key),
     };
     Ok(all.iter().filter(chosen).copied().collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use cumdf_train::config::Config;
+
     use super::*;
 
     fn keys(wanted: &[&str]) -> Result<Vec<&'static str>> {
         let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-        Ok(select(&COMPARISON, &wanted, false, false)?.into_iter().map(|v| v.key).collect())
+        Ok(select(&COMPARISON, &wanted, false)?.into_iter().map(|v| v.key).collect())
     }
 
     #[test]
@@ -211,18 +214,13 @@ mod tests {
         assert!(chosen.iter().all(|key| ["cumdf", "constant", "linear", "mlp"].contains(key)));
         let err = keys(&["cumdv"]).unwrap_err().to_string();
         assert!(err.contains("known are self-mm, self-mm-mrms, cubemlp"), "{err}");
-        let at_first = select(&COMPARISON, &[], false, true).unwrap();
-        for key in NOT_AT_FIRST {
-            let live = COMPARISON.iter().any(|v| v.key == key && v.work().is_some());
-            assert_eq!(at_first.iter().any(|v| v.key == key), !live, "{key}");
-        }
     }
 
     #[test]
     fn the_rows_that_are_asked_for_stand_below_those_of_their_methods() {
         let fair = |wanted: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-            let rows = select(&COMPARISON, &wanted, true, false)?;
+            let rows = select(&COMPARISON, &wanted, true)?;
             Ok::<Vec<_>, anyhow::Error>(rows.into_iter().map(|v| v.key).collect())
         };
         assert_eq!(fair(&["self-mm"]).unwrap()[..3], ["self-mm", "self-mm-mrms", "constant"]);
@@ -246,6 +244,25 @@ mod tests {
         let mut places = COMPARISON.map(|v| v.turn());
         places.sort_unstable();
         assert!(places.iter().copied().eq(0..COMPARISON.len()), "{places:?}");
+    }
+
+    /// Every key is the method's, and every value less than the recipe's.
+    #[test]
+    fn a_first_look_shortens_what_takes_long_and_nothing_else() {
+        for v in COMPARISON.iter().filter(|v| !v.quick.is_empty()) {
+            let Some(Work::Train(entry)) = v.work() else { continue };
+            let resolve = |sets: &[&str]| {
+                let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+                let config = Config::resolve(Some(entry.name), None, None, &sets);
+                config.unwrap_or_else(|err| panic!("{}: {err:#}", v.key)).to_json()
+            };
+            let (recipe, quick) = (resolve(&[]), resolve(v.quick));
+            for set in v.quick {
+                let at = format!("/{}", set.split('=').next().unwrap().replace('.', "/"));
+                let [own, less] = [&recipe, &quick].map(|table| table.pointer(&at).unwrap());
+                assert!(less.as_u64() < own.as_u64(), "{}: {set}, and its recipe {own}", v.key);
+            }
+        }
     }
 
     #[test]
