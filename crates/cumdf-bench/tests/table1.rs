@@ -162,8 +162,14 @@ fn said(output: &Output) -> String {
 }
 
 fn records(out: &Path) -> Vec<Value> {
+    part(out, "figures")
+}
+
+/// One of the two lists in `table1.json`.
+fn part(out: &Path, key: &str) -> Vec<Value> {
     let text = fs::read_to_string(out.join("table1.json")).expect("table1.json was written");
-    serde_json::from_str(&text).expect("table1.json is a list")
+    let whole: Value = serde_json::from_str(&text).expect("table1.json is JSON");
+    whole[key].as_array().expect("it is a list").clone()
 }
 
 fn text(path: &Path) -> &str {
@@ -255,6 +261,23 @@ fn two_data_sets_become_a_complete_table() {
     }
     assert!(found(["toy emotions", "cumdf", "v", "f1_sad"])["mean"].is_number());
     assert_eq!(found(["CMU-MOSI (toy)", "cumdf", "lav", "f1"])["paper"], 84.37);
+
+    // What is trained has its cost, what is not has none.
+    let costs = part(&out, "costs");
+    let trained =
+        || COMPARISON.iter().filter(|v| !v.extra && matches!(v.work(), Some(Work::Train(_))));
+    assert_eq!(costs.len(), 2 * trained().count());
+    for cost in &costs {
+        assert!(trained().any(|v| cost["model"] == v.key), "{cost}");
+        assert_eq!(cost["seeds"], 2, "{cost}");
+        let [seconds, epochs, each] =
+            ["seconds", "epochs", "seconds_per_epoch"].map(|key| cost[key].as_f64().unwrap());
+        assert!(seconds > 0.0 && (seconds / epochs - each).abs() < 1e-9, "{cost}");
+    }
+    // One hidden layer of 8 on the means of 5 + 3 + 2 features, two emotions.
+    let mlp = costs.iter().find(|c| c["dataset"] == "toy emotions" && c["model"] == "mlp").unwrap();
+    assert_eq!(mlp["epochs"], 1.0, "{mlp}");
+    assert_eq!(mlp["parameters"], (10 + 1) * 8 + (8 + 1) * 2, "{mlp}");
 
     // Each row was shown as soon as it was finished, CUMDF's first.
     let shown_at = |name: &str| {
@@ -384,10 +407,11 @@ fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_besi
     assert!(!twice.contains("to run"), "{twice}");
     assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
 
+    let figures = records(&out);
     // `--fresh` without a terminal asks nothing, and keeps what was there.
     let fresh = go(&data, &["--fresh"]);
     assert!(fresh.contains(&all_to_run()), "{fresh}");
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json, "as deterministic as before");
+    assert_eq!(records(&out), figures, "as deterministic as before");
     let name = mine.file_name().unwrap().to_str().unwrap();
     let aside = mine.with_file_name(format!("{name}.old-1"));
     assert!(aside.join("views/lav.csv").is_file(), "{}", aside.display());

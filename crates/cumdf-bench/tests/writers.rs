@@ -7,7 +7,7 @@ use cumdf_bench::report::{
     self,
     standing::beaten_lines,
     summary::Summary,
-    table::{Cell, Column, Estimate, Kind, Row, Section, Table, Value},
+    table::{Cell, Column, Cost, Estimate, Kind, Row, Section, Table, Value},
 };
 use cumdf_train::metrics::Metric;
 
@@ -16,7 +16,7 @@ fn measured(values: &[f64], paper: Option<f64>) -> Cell {
 }
 
 fn row(kind: Kind, model: &str, name: &str, cells: Vec<Vec<Cell>>) -> Row {
-    Row { model: model.into(), name: name.into(), kind, cells }
+    Row { model: model.into(), name: name.into(), kind, cells, cost: None }
 }
 
 fn column(key: &str, label: &str) -> Column {
@@ -65,12 +65,15 @@ fn table() -> Table {
                     not_yet(Some(0.795)),
                 ],
             ),
-            row(
-                Kind::Trained,
-                "cumdf",
-                "CUMDF",
-                vec![cumdf(), no_vision(Some(0.726)), cumdf(), cumdf(), cumdf()],
-            ),
+            Row {
+                cost: Some(Cost { parameters: 123_456, seeds: 2, seconds: 90.0, epochs: 37.5 }),
+                ..row(
+                    Kind::Trained,
+                    "cumdf",
+                    "CUMDF",
+                    vec![cumdf(), no_vision(Some(0.726)), cumdf(), cumdf(), cumdf()],
+                )
+            },
             row(
                 Kind::Floor,
                 "linear",

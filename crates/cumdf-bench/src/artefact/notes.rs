@@ -197,6 +197,7 @@ mod tests {
                 name: "constant (floor)".into(),
                 kind: Kind::Floor,
                 cells: ModalitySet::CONDITIONS.map(|_| cell()).into(),
+                cost: None,
             }],
             notes: vec![],
         }

@@ -20,7 +20,7 @@ use crate::{
     report::{
         self,
         summary::Summary,
-        table::{Cell, Column, Estimate, Row, Section, Table, Value},
+        table::{Cell, Column, Cost, Estimate, Row, Section, Table, Value},
     },
 };
 
@@ -55,7 +55,8 @@ What it writes to --out:
   table1.json, table1.csv    one line per data set, model, condition and metric: mean and standard
                              deviation over seeds, the paper's figure, the best floor's figure and
                              whose it is; F1 and accuracies in percent, as in the paper. The
-                             conditions mean and worst sum up the seven
+                             conditions mean and worst sum up the seven. The .json also has the
+                             parameters and the seconds of training of each row, as --verbose shows
   table1.md, table1.tex      the table, for people
   cells/                     a folder per data set, model and seed: the training with its
                              checkpoints and logs, and every test sample's prediction (views/*.csv),
@@ -128,6 +129,7 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
             name: variant.name.to_owned(),
             kind: variant.row_kind(),
             cells: cells(variant, source, printed.as_ref(), &runs, &metrics),
+            cost: cost(&runs),
         }
     };
     let mut section = Section {
@@ -236,6 +238,18 @@ fn cells(
     };
     let conditions = ModalitySet::CONDITIONS.into_iter().map(of_condition);
     conditions.chain(Summary::ALL.into_iter().map(of_summary)).collect()
+}
+
+/// What the training of a row cost, from its `runs`.
+fn cost(runs: &[&Run]) -> Option<Cost> {
+    let costs: Vec<_> = runs.iter().filter_map(|run| run.cost).collect();
+    let n = costs.len() as f64;
+    Some(Cost {
+        parameters: costs.first()?.parameters,
+        seeds: costs.len(),
+        seconds: costs.iter().map(|cost| cost.seconds).sum::<f64>() / n,
+        epochs: costs.iter().map(|cost| cost.epochs as f64).sum::<f64>() / n,
+    })
 }
 
 /// The metrics in which beaten floors are counted: one for the size of the error, one for the sign,

@@ -29,7 +29,7 @@ use cumdf_train::{
 };
 
 use self::{
-    cell::Cell,
+    cell::{Cell, Cost},
     pool::{Job, Options},
     source::Source,
     variants::{Variant, Work},
@@ -103,7 +103,7 @@ pub struct Args {
     #[arg(long)]
     pub fresh: bool,
 
-    /// Show what the trainings say, and all metrics in the terminal.
+    /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
 }
@@ -145,6 +145,8 @@ pub struct Run {
     pub recipe: Option<String>,
     /// The metrics of its stored predictions under each view, or why there are none.
     pub outcome: Outcome,
+    /// What its training cost, where it was trained to the end.
+    pub cost: Option<Cost>,
 }
 
 /// The metrics of a cell under each view, or why there are none.
@@ -214,8 +216,13 @@ pub fn measure(
             finished(&sources[source], variant, &rows.runs_of(source, variant.key));
         }
     });
-    let Plan { rows, changed, shortened, .. } = plan;
-    let runs = rows.runs.into_iter().map(|(_, run)| run).collect();
+    let Plan { jobs, rows, changed, shortened } = plan;
+    let with_cost = |(job, run): (usize, Run)| {
+        let cell = &jobs[job].cell;
+        let cost = cell.cost().inspect_err(|err| tracing::warn!("{}: {err:#}", cell.title()));
+        Run { cost: cost.unwrap_or_default(), ..run }
+    };
+    let runs = rows.runs.into_iter().map(with_cost).collect();
     Ok(Some(Measured { sources, runs, changed, shortened }))
 }
 
@@ -326,6 +333,7 @@ impl<'a> Plan<'a> {
                 seed: cell.seed,
                 recipe,
                 outcome: Ok(Vec::new()),
+                cost: None,
             };
             let job = *known.entry(cell.dir.clone()).or_insert_with(|| {
                 let views = views(&sources[s]);

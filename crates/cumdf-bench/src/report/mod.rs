@@ -26,7 +26,7 @@ use self::table::Table;
 pub use self::{
     latex::latex,
     markdown::markdown,
-    records::{Record, csv, json},
+    records::{CostRecord, Record, csv, json},
     terminal::{figure, terminal, width, wrap},
 };
 

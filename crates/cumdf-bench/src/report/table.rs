@@ -73,6 +73,28 @@ pub struct Row {
     pub kind: Kind,
     /// `[column][metric]`.
     pub cells: Vec<Vec<Cell>>,
+    /// What its training cost; `None` for what is not trained.
+    pub cost: Option<Cost>,
+}
+
+/// What the training of a row cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Trained parameters of the network that answers.
+    pub parameters: u64,
+    /// Number of seeds that were trained to the end.
+    pub seeds: usize,
+    /// Seconds of training, all stages together: mean over seeds.
+    pub seconds: f64,
+    /// Epochs, all stages together: mean over seeds.
+    pub epochs: f64,
+}
+
+impl Cost {
+    /// Seconds of an epoch, whatever its stage.
+    pub fn seconds_per_epoch(&self) -> f64 {
+        self.seconds / self.epochs
+    }
 }
 
 /// What a row is there for.
