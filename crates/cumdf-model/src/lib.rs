@@ -2,7 +2,7 @@
 //! and runs no training loop.
 //!
 //! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
+//! [`if_mmin`], [`mctn`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
 //! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
@@ -11,6 +11,7 @@ pub mod cumdf;
 pub mod if_mmin;
 mod layers;
 pub mod loss;
+pub mod mctn;
 pub mod mlp;
 mod problems;
 pub mod self_mm;
