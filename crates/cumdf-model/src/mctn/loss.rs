@@ -9,7 +9,7 @@ use crate::loss::masked_mean;
 /// The networks' task losses, added up: per network the mean over its own samples of the absolute
 /// error, or of the cross-entropy of every emotion's pair.
 ///
-/// - `outputs`: scores `[N, B]` or logits `[N, B, C, 2]`; `own`: `[B, N]` bool, the samples that show
+/// - `outputs`: scores `[N, B]` or logits `[N, B, C, 2]`; `own`: `[N, B]` bool, the samples that show
 ///   something of the network's source
 pub fn task_loss(outputs: &Tensor, own: &Tensor, targets: &Targets) -> Tensor {
     let each = match (targets.score(), targets.flags()) {
@@ -26,7 +26,6 @@ pub fn task_loss(outputs: &Tensor, own: &Tensor, targets: &Targets) -> Tensor {
         }
         (None, None) => unreachable!("a label is a score or a set of emotions"),
     };
-    let own = own.transpose(0, 1); // [N, B]
     let over = [1i64];
     let kept = each.masked_fill(&own.logical_not(), 0.0);
     let counts = own.sum_dim_intlist(over.as_slice(), false, Kind::Float).clamp_min(1.0);

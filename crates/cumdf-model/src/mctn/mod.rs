@@ -99,6 +99,8 @@ struct Net {
 pub struct MctnPass {
     /// What each network translated, in the order of their sources.
     pub translations: Vec<Translations>,
+    /// What each answers from, `[N, B, h]`.
+    pub pooled: Tensor,
     /// Scores `[N, B]` in units of the labels, or two logits per emotion `[N, B, C, 2]`, "no" first.
     pub outputs: Tensor,
 }
@@ -203,7 +205,9 @@ impl Mctn {
             cycle: net.decode1.frames(&states.get(i), self.dim(net.source)),
             second: net.decode2.frames(&states.get(n + i), self.dim(net.second())),
         });
-        MctnPass { translations: translations.collect(), outputs: self.regress(&joint2, &beyond) }
+        let translations = translations.collect();
+        let (pooled, outputs) = self.regress(&joint2, &beyond);
+        MctnPass { translations, pooled, outputs }
     }
 
     /// The sum of the squares of the last layers' matrices, a scalar.
@@ -250,16 +254,17 @@ impl Mctn {
         summed(BiRnn::run_on(&self.each(|net| &net.encode2), &read, turn))
     }
 
-    /// Scores `[N, B]`, or logits `[N, B, C, 2]`, of `J2`.
-    fn regress(&self, joint: &Tensor, beyond: &Tensor) -> Tensor {
-        let outputs = Regressor::run(&self.each(|net| &net.regress), joint, beyond); // [N, B, K]
-        match self.task.neutral() {
+    /// What is pooled of `J2`, `[N, B, h]`, and scores `[N, B]` or logits `[N, B, C, 2]`.
+    fn regress(&self, joint: &Tensor, beyond: &Tensor) -> (Tensor, Tensor) {
+        let (pooled, outputs) = Regressor::run(&self.each(|net| &net.regress), joint, beyond); // [N, B, K]
+        let outputs = match self.task.neutral() {
             Some(neutral) => outputs.squeeze_dim(2) + f64::from(neutral),
             None => {
                 let (n, b, k) = outputs.size3().expect("answers are [N, B, K]");
                 outputs.view([n, b, k / 2, 2])
             }
-        }
+        };
+        (pooled, outputs)
     }
 
     /// The share of every network in every answer, `[N, B]`.
@@ -296,7 +301,7 @@ impl Predictor for Mctn {
         let _guard = tch::no_grad_guard();
         let (turn, beyond) = (Turn::new(&inputs.valid), inputs.valid.logical_not());
         let joint = self.read_further(&self.read_sources(inputs, &turn), &turn);
-        let outputs = self.regress(&joint, &beyond);
+        let (_, outputs) = self.regress(&joint, &beyond);
         let shares = self.shares(inputs); // [N, B]
         match self.task {
             Task::Sentiment { .. } => {

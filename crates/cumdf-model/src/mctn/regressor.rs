@@ -31,10 +31,10 @@ impl Regressor {
         self.out.weight()
     }
 
-    /// The answers of several, `[N, B, K]`.
+    /// What several pooled, `[N, B, h]`, and answer, `[N, B, K]`.
     ///
     /// - `joint`: `[N, B, T, h]`, what each reads; `beyond`: `[B, T]` bool, the steps that none reads
-    pub(super) fn run(regressors: &[&Self], joint: &Tensor, beyond: &Tensor) -> Tensor {
+    pub(super) fn run(regressors: &[&Self], joint: &Tensor, beyond: &Tensor) -> (Tensor, Tensor) {
         let lstms: Vec<_> = regressors.iter().map(|r| &r.lstm).collect();
         let states = Lstm::side_by_side(&lstms, joint); // [N, B, T, h]
         let (n, b, t, h) = states.size4().expect("states are [N, B, T, h]");
@@ -42,9 +42,10 @@ impl Regressor {
         let scores = score_bias.baddbmm(&states.view([n, b * t, h]), &score, 1.0, 1.0).tanh();
         let closed = (beyond.to_kind(Kind::Float) * CLOSED).unsqueeze(0); // [1, B, T]
         let weights = (scores.view([n, b, t]) + closed).softmax(-1, Kind::Float);
-        let pooled = weights.view([n * b, 1, t]).bmm(&states.view([n * b, t, h]));
+        let pooled = weights.view([n * b, 1, t]).bmm(&states.view([n * b, t, h])).view([n, b, h]);
         let [out, out_bias] = stacked(regressors.iter().map(|r| &r.out)); // [N, h, K], [N, 1, K]
-        out_bias.baddbmm(&pooled.view([n, b, h]), &out, 1.0, 1.0)
+        let answers = out_bias.baddbmm(&pooled, &out, 1.0, 1.0);
+        (pooled, answers)
     }
 }
 

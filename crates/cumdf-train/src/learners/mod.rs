@@ -2,5 +2,6 @@
 
 pub mod cumdf;
 pub mod if_mmin;
+pub mod mctn;
 pub mod mlp;
 pub mod self_mm;
