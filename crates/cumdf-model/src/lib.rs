@@ -2,8 +2,8 @@
 //! and runs no training loop.
 //!
 //! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`cubemlp`], [`if_mmin`], [`transm`], the floor [`mlp`]. [`answer`] says what networks answer,
-//! [`shape`] what the data decide about them,
+//! [`cubemlp`], [`dmd`], [`mctn`], [`emt`], [`if_mmin`], [`transm`], the floor [`mlp`]. [`answer`] says
+//! what networks answer, [`shape`] what the data decide about them,
 //! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
@@ -13,6 +13,7 @@ pub mod cumdf;
 pub mod if_mmin;
 mod layers;
 pub mod loss;
+pub mod mctn;
 pub mod mlp;
 mod problems;
 pub mod self_mm;

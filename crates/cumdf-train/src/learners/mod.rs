@@ -3,6 +3,7 @@
 pub mod cubemlp;
 pub mod cumdf;
 pub mod if_mmin;
+pub mod mctn;
 pub mod mlp;
 pub mod self_mm;
 pub mod transm;
