@@ -1,9 +1,9 @@
 //! Networks as tch modules, tensors in, tensors out, and the checkpoint format. Opens no data file
 //! and runs no training loop.
 //!
-//! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`if_mmin`], [`mctn`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
-//! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
+//! [`cumdf`] is the paper's network; every other method has a module of its own: [`self_mm`],
+//! [`mctn`], [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what
+//! the data decide about them, [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
 pub mod checkpoint;
