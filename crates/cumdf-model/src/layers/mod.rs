@@ -69,9 +69,9 @@ impl Linear {
         &self.weight
     }
 
-    /// The bias `[out]`.
-    pub(crate) fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+    /// The vector `[out]` of a layer that has one.
+    pub(crate) fn bias(&self) -> &Tensor {
+        self.bias.as_ref().expect("the layer was made with a bias")
     }
 }
 

@@ -53,7 +53,7 @@ impl Decoder {
 
     /// The layer behind the frames' first `n` channels, `[n, h]` and `[n]`.
     pub(super) fn channels(&self, n: i64) -> [Tensor; 2] {
-        let bias = self.out.bias().expect("made with a bias");
+        let bias = self.out.bias();
         [self.out.weight().narrow(0, 0, n), bias.narrow(0, 0, n)]
     }
 
@@ -98,7 +98,7 @@ fn unroll(
         Tensor::cat(&[&d.cell[1], d.state.weight()], 0).transpose(0, 1) // [h, 4h + a]
     });
     let bias = stack(&|d| {
-        let state = d.state.bias().expect("made with a bias");
+        let state = d.state.bias();
         Tensor::cat(&[&d.cell[2] + &d.cell[3], state.shallow_clone()], 0).unsqueeze(0)
     }); // [G, 1, 4h + a]
     let from_context = stack(&|d| d.cell[0].transpose(0, 1)); // [G, h, 4h]

@@ -52,6 +52,6 @@ impl Regressor {
 /// The layers' matrices, transposed, and biases: `[N, in, out]` and `[N, 1, out]`.
 fn stacked<'a>(layers: impl Iterator<Item = &'a Linear> + Clone) -> [Tensor; 2] {
     let weights: Vec<_> = layers.clone().map(|layer| layer.weight().transpose(0, 1)).collect();
-    let bias = |layer: &Linear| layer.bias().expect("made with a bias").unsqueeze(0);
+    let bias = |layer: &Linear| layer.bias().unsqueeze(0);
     [Tensor::stack(&weights, 0), Tensor::stack(&layers.map(bias).collect::<Vec<_>>(), 0)]
 }
