@@ -1,4 +1,4 @@
-"""Writes tests/golden/*.safetensors from reference.py, and by golden_baselines.py from the other methods'
+"""Writes tests/golden/*.safetensors from reference.py, and by golden_*.py from the other methods'
 references. See tests/golden/README.md."""
 
 import json
@@ -6,6 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import golden_baselines
+import golden_cubemlp
+import golden_dmd
+import golden_emt
+import golden_mctn
+import golden_transm
 import torch
 from reference import MODALITIES, PAIRS, Config, Cumdf, losses
 from safetensors.torch import save_file
@@ -146,5 +151,6 @@ if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
     for i, (name, (switches, kind, weight, optimiser)) in enumerate(CASES.items()):
         write(name, switches, kind, weight, optimiser, 100 + 10 * i)
-    for name, data, case in golden_baselines.cases():
-        save(name, data, case)
+    for method in (golden_baselines, golden_cubemlp, golden_dmd, golden_mctn, golden_emt, golden_transm):
+        for name, data, case in method.cases():
+            save(name, data, case)

@@ -24,6 +24,7 @@ use cumdf_train::{
     optim::Optimizer,
     pipeline,
     policy::{Clip, TrainConfig},
+    stage::Shown,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -337,11 +338,12 @@ fn self_mm_s_groups_are_encoders_and_heads() {
 }
 
 /// What the trainer calls is what the tests above call, in their order: losses by the labels as
-/// they are, of the complete view, then the labels of the epoch.
+/// they are, of what the stage shows, then the labels of the epoch. Its recipes show complete data.
 #[test]
-fn a_batch_of_self_mm_costs_its_complete_view_before_its_labels_move() {
+fn a_batch_of_self_mm_costs_what_is_shown_before_its_labels_move() {
     for name in ["self_mm_sentiment", "self_mm_one_sign", "self_mm_emotion"] {
         let case = SelfMmCase::open(name);
+        assert_eq!(case.config.sees, Shown::Complete);
         let [mut whole, mut parts] = [(); 2].map(|()| case.fresh());
         let labels = checkpoint::variables(scratch(&parts))["fused.labels"].copy();
         let batch = hidden_batch(&case.corpus);
@@ -349,7 +351,7 @@ fn a_batch_of_self_mm_costs_its_complete_view_before_its_labels_move() {
         for epoch in 1..=3 {
             whole.begin_epoch(epoch, &case.corpus.train);
             let got = whole.loss(&batch);
-            let pass = parts.net().forward(&batch.complete(), true);
+            let pass = parts.net().forward(&batch.shown(), true);
             same(&got, &parts.terms(&pass, &batch.index, &y));
             parts.update(&pass, &batch.index, &y, epoch);
             let want = checkpoint::variables(scratch(&parts));

@@ -1,6 +1,7 @@
 //! MCTN, its losses and two steps of its training, against an independent implementation in
 //! torch.nn, `scripts/reference_mctn.py`, whose numbers are in `tests/golden/`.
 
+#[expect(dead_code, reason = "each of the tests against references needs a part of it")]
 mod common;
 
 use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, ModalitySet, MrmsConfig, Split, Task};

@@ -64,6 +64,14 @@ impl Linear {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
+    /// The same for samples that are columns, `[in, N]` to `[out, N]`.
+    pub(crate) fn on_columns(&self, x: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => bias.unsqueeze(1).addmm(&self.weight, x),
+            None => self.weight.mm(x),
+        }
+    }
+
     /// The matrix `[out, in]`.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight

@@ -271,6 +271,24 @@ fn every_trainable_variable_gets_a_gradient() {
 }
 
 #[test]
+fn every_method_can_be_trained_with_the_other_view() {
+    let _alone = alone();
+    for case in cases() {
+        let [complete, masked] = ["complete", "masked"].map(|view| {
+            let mut sets = small(case.recipe, 1);
+            sets.push(format!("sees={view}"));
+            let (config, folder) = (resolve(&sets), tempfile::tempdir().expect("a folder"));
+            let last = config.method.stages().pop().expect("a stage");
+            assert_eq!(last.sees.masks().is_some(), view == "masked", "{case}");
+            let corpus = corpus(&case.dataset());
+            let model = trained(&config, &corpus, folder.path());
+            rows(&predict(&model, &corpus.test, &View::COMPLETE).answers)
+        });
+        assert_ne!(complete, masked, "{case}: it makes no difference what training sees");
+    }
+}
+
+#[test]
 fn a_checkpoint_gives_back_the_network_bit_for_bit() {
     let _alone = alone();
     for case in cases() {
