@@ -1,10 +1,10 @@
 //! Networks as tch modules, tensors in, tensors out, and the checkpoint format. Opens no data file
 //! and runs no training loop.
 //!
-//! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
+//! [`cumdf`] is the paper's network; every other method has a module of its own: [`self_mm`],
 //! [`cubemlp`], [`dmd`], [`mctn`], [`emt`], [`if_mmin`], [`transm`], the floor [`mlp`]. [`answer`] says
-//! what networks answer, [`shape`] what the data decide about them,
-//! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
+//! what networks answer, [`shape`] what the data decide about them, [`loss`] holds the losses that
+//! several share, [`checkpoint`] the file format.
 
 pub mod answer;
 pub mod checkpoint;

@@ -1,19 +1,23 @@
 //! MCTN, its losses and two steps of its training, against an independent implementation in
 //! torch.nn, `scripts/reference_mctn.py`, whose numbers are in `tests/golden/`.
 
+#[expect(dead_code, reason = "each of the tests against references needs a part of it")]
 mod common;
 
-use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, MrmsConfig, Task};
+use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, ModalitySet, MrmsConfig, Split, Task};
 use cumdf_model::{Answer, Problem, checkpoint, mctn::MctnPass};
 use cumdf_train::{
     config::Config,
+    evaluate,
     learner::{Learner, LossTerms, groups},
     learners::mctn::{Config as Mctn, MctnLearner},
+    metrics,
     optim::Optimizer,
-    pipeline,
+    pipeline::{self, Place},
+    registry,
 };
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::common::{
     Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
@@ -206,6 +210,40 @@ fn a_batch_that_shows_nothing_costs_nothing_but_the_decay() {
         let terms = learner.terms(&pass, &complete, &blind, batch.targets());
         for (term, value) in terms.values() {
             assert_eq!(value.double_value(&[]) > 0.0, term == "decay", "{name}: {term} {value}");
+        }
+    }
+}
+
+/// The checkpoint's weights are the errors that its networks make alone on the validation split.
+#[test]
+fn a_checkpoint_knows_the_validation_errors_of_its_networks() {
+    let case = Case::open("mctn_sentiment");
+    let all = json!(["language", "audio", "vision"]);
+    for (sources, cell) in [(&all, "standard"), (&json!(["language"]), "official")] {
+        let sets = [
+            "recipe=mctn".to_owned(),
+            "epochs=3".to_owned(),
+            "model.hidden_dim=4".to_owned(),
+            format!("model.sources={sources}"),
+            format!("model.cell=\"{cell}\""),
+        ];
+        let config = Config::resolve(Some("mctn"), None, None, &sets).expect("a configuration");
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place::resuming(folder.path());
+        let fitted = pipeline::train(&config, &case.corpus, Device::Cpu, &place).expect("trained");
+        let model = registry::load(&fitted.best, Device::Cpu).expect("loaded");
+        let quality = &checkpoint::open(&fitted.best).expect("a checkpoint").tensors["quality"];
+        for source in Modality::ALL {
+            let view = evaluate::view(ModalitySet::of([source]), 0.0);
+            let set = &case.corpus.valid;
+            let (predictor, prior) = (model.predictor.as_ref(), &model.header.data.prior);
+            let answers = evaluate::predict(predictor, prior, set, &view).expect("answers").answers;
+            let labels = case.corpus.labels(Split::Valid);
+            let error = metrics::task_loss(&case.corpus.task, labels, &answers);
+            let got = quality.double_value(&[source.index() as i64]);
+            if sources.as_array().is_some_and(|names| names.contains(&json!(source.name()))) {
+                assert!((got - error).abs() < 1e-5, "{source}: {got} for {error}");
+            }
         }
     }
 }

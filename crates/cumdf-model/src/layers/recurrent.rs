@@ -135,6 +135,11 @@ impl BiRnn {
         Self { cell, directions, hidden }
     }
 
+    /// Channels `h` of each direction.
+    pub(crate) fn hidden(&self) -> i64 {
+        self.hidden
+    }
+
     /// The recurrent matrices `[Gh, h]`, forward and backward, for another initialisation.
     pub(crate) fn recurrent(&self) -> [&Tensor; 2] {
         self.directions.each_ref().map(|weights| &weights[1])

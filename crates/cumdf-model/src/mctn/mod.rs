@@ -228,7 +228,7 @@ impl Mctn {
     /// About how many numbers [`Mctn::forward`] keeps per sample for the backward pass: its
     /// attention's hidden layer, in every step over every step.
     pub fn floats_to_train(&self, steps: i64) -> f64 {
-        let h = self.nets[0].encode2.recurrent()[0].size()[1];
+        let h = self.nets[0].encode2.hidden();
         (3 * self.nets.len() as i64 * h) as f64 * (steps * steps) as f64
     }
 
