@@ -1,8 +1,8 @@
 //! Networks as tch modules, tensors in, tensors out, and the checkpoint format. Opens no data file
 //! and runs no training loop.
 //!
-//! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
+//! [`cumdf`] is the paper's network; every other method has one file or folder of its own: [`self_mm`],
+//! [`dmd`], [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
 //! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
