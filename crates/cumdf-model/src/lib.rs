@@ -10,6 +10,7 @@ pub mod answer;
 pub mod checkpoint;
 pub mod cubemlp;
 pub mod cumdf;
+pub mod dmd;
 pub mod if_mmin;
 mod layers;
 pub mod loss;

@@ -15,6 +15,7 @@ use crate::{config::Config, learners, method::Entry, strict::did_you_mean};
 pub static METHODS: &[&Entry] = &[
     &learners::self_mm::ENTRY,
     &learners::cubemlp::ENTRY,
+    &learners::dmd::ENTRY,
     &learners::mctn::ENTRY,
     &learners::if_mmin::ENTRY,
     &learners::transm::ENTRY,

@@ -2,6 +2,7 @@
 
 pub mod cubemlp;
 pub mod cumdf;
+pub mod dmd;
 pub mod if_mmin;
 pub mod mctn;
 pub mod mlp;

@@ -126,6 +126,7 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
         (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
         ("n_heads", Value::Integer(n)) if 48 % n != 0 => Some("4".into()),
         (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),
+        ("n_heads", Value::Integer(_)) => Some("4".into()), // divides every width here
         _ => None,
     })
 }
