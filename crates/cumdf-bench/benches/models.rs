@@ -115,8 +115,7 @@ fn measure(name: &str) -> Outcome<Value> {
             _ => vec![key, constant],
         };
         let quick = Config::resolve(Some(name), None, None, &sets)?;
-        let place =
-            Place { until: Some(stage.name.to_owned()), ..Place::resuming(folder.path()) };
+        let place = Place { until: Some(stage.name.to_owned()), ..Place::resuming(folder.path()) };
         let path = pipeline::train(&quick, &corpus, Device::Cpu, &place)?.best;
         earlier.push(Trained { stage: stage.name, sha256: pipeline::sha256_of(&path)?, path });
     }

@@ -51,6 +51,7 @@ fn shorten(at: &str, table: &Value, sets: &mut BTreeSet<String>) {
             (Value::Object(_), _) => shorten(&full, value, sets),
             _ if full == "student.epochs" => drop(sets.insert(format!("{full}=2"))),
             (_, "epochs" | "constant_epochs") => drop(sets.insert(format!("{full}=1"))),
+            (_, "warmup_epochs") => drop(sets.insert(format!("{full}=0.0"))),
             _ => {}
         }
     }
@@ -162,8 +163,14 @@ fn said(output: &Output) -> String {
 }
 
 fn records(out: &Path) -> Vec<Value> {
+    part(out, "figures")
+}
+
+/// One of the two lists in `table1.json`.
+fn part(out: &Path, key: &str) -> Vec<Value> {
     let text = fs::read_to_string(out.join("table1.json")).expect("table1.json was written");
-    serde_json::from_str(&text).expect("table1.json is a list")
+    let whole: Value = serde_json::from_str(&text).expect("table1.json is JSON");
+    whole[key].as_array().expect("it is a list").clone()
 }
 
 fn text(path: &Path) -> &str {
@@ -206,7 +213,8 @@ fn two_data_sets_become_a_complete_table() {
     assert!(output.status.success(), "{}", said(&output));
 
     let records = records(&out);
-    assert_eq!(records.len(), COMPARISON.len() * 7 * (6 + 4));
+    let n_rows = COMPARISON.iter().filter(|v| !v.extra).count();
+    assert_eq!(records.len(), n_rows * 9 * (6 + 4));
     for record in &records {
         let keys: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
@@ -255,12 +263,79 @@ fn two_data_sets_become_a_complete_table() {
     assert!(found(["toy emotions", "cumdf", "v", "f1_sad"])["mean"].is_number());
     assert_eq!(found(["CMU-MOSI (toy)", "cumdf", "lav", "f1"])["paper"], 84.37);
 
+    // What is trained has its cost, what is not has none.
+    let costs = part(&out, "costs");
+    let trained =
+        || COMPARISON.iter().filter(|v| !v.extra && matches!(v.work(), Some(Work::Train(_))));
+    assert_eq!(costs.len(), 2 * trained().count());
+    for cost in &costs {
+        assert!(trained().any(|v| cost["model"] == v.key), "{cost}");
+        assert_eq!(cost["seeds"], 2, "{cost}");
+        let [seconds, epochs, each] =
+            ["seconds", "epochs", "seconds_per_epoch"].map(|key| cost[key].as_f64().unwrap());
+        assert!(seconds > 0.0 && (seconds / epochs - each).abs() < 1e-9, "{cost}");
+    }
+    // One hidden layer of 8 on the means of 5 + 3 + 2 features, two emotions.
+    let mlp = costs.iter().find(|c| c["dataset"] == "toy emotions" && c["model"] == "mlp").unwrap();
+    assert_eq!(mlp["epochs"], 1.0, "{mlp}");
+    assert_eq!(mlp["parameters"], (10 + 1) * 8 + (8 + 1) * 2, "{mlp}");
+
+    // Each row was shown as soon as it was finished, CUMDF's first.
+    let shown_at = |name: &str| {
+        let start = format!("INFO toy emotions, {name}: F1 {{l}} ");
+        let said = said(&output);
+        let found = said.find(&start).unwrap_or_else(|| panic!("no line {start:?}: {said}"));
+        assert_eq!(said.matches(&start).count(), 1, "{said}");
+        found
+    };
+    assert!(shown_at("CUMDF") < shown_at("IF-MMIN"));
+    for row in COMPARISON.iter().filter(|v| !v.extra && v.key != "constant") {
+        if row.work().is_some() {
+            shown_at(row.name);
+        }
+    }
+    let figure = |condition: &str| {
+        found(["toy emotions", "linear", condition, "f1"])["mean"].as_f64().unwrap()
+    };
+    let [whole, mean, worst] = ["lav", "mean", "worst"].map(figure);
+    let line = format!("{{l,a,v}} {whole:.2}, mean {mean:.2}, worst {worst:.2}");
+    assert!(said(&output).contains(&line), "{line}: {}", said(&output));
+
+    // What sums up is over {l}, {a} and {l,a}: these the file can answer. The paper's over all seven.
+    let mean = |condition: &str, metric: &str| {
+        found(["CMU-MOSI (toy)", "cumdf", condition, metric])["mean"].as_f64().unwrap()
+    };
+    for (metric, sign) in [("mae", 1.0), ("f1", -1.0)] {
+        let figures = ["l", "a", "la"].map(|condition| mean(condition, metric));
+        let average = figures.iter().sum::<f64>() / 3.0;
+        assert!((mean("mean", metric) - average).abs() < 1e-6, "{metric}: {figures:?}");
+        // The worst of each seed is as bad as the worst mean, or worse.
+        let worst = figures.map(|figure| sign * figure).into_iter().fold(f64::MIN, f64::max);
+        assert!(sign * mean("worst", metric) >= worst - 1e-6, "{metric}: {figures:?}");
+    }
+    let paper = |condition: &str, metric: &str| {
+        found(["CMU-MOSI (toy)", "cumdf", condition, metric])["paper"].as_f64().unwrap()
+    };
+    assert!((paper("mean", "mae") - 5.05 / 7.0).abs() < 1e-9);
+    for (metric, worst) in [("mae", 0.766), ("f1", 60.48)] {
+        assert!((paper("worst", metric) - worst).abs() < 1e-9, "{}", paper("worst", metric));
+    }
+
     let csv = fs::read_to_string(out.join("table1.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + records.len());
     let markdown = fs::read_to_string(out.join("table1.md")).unwrap();
     let difference = "language has 5 features per step, the paper's 300";
     assert!(markdown.contains(difference), "{markdown}");
     assert!(markdown.contains("CUMDF beats the best floor in "), "{markdown}");
+    for over in [
+        "the 3 conditions that this file answers, equal columns once: {l} {a} {l,a}; the \
+         paper's: over all 7",
+        "all 7 conditions",
+    ] {
+        let note =
+            format!("mean, worst: of each seed by itself, then the mean over seeds; over {over}\n");
+        assert!(markdown.contains(&note), "{note}{markdown}");
+    }
     let latex = fs::read_to_string(out.join("table1.tex")).unwrap();
     assert_eq!(latex.matches("\\begin{tabular}").count(), 2);
     let shown = String::from_utf8(output.stdout).unwrap();
@@ -333,10 +408,11 @@ fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_besi
     assert!(!twice.contains("to run"), "{twice}");
     assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
 
+    let figures = records(&out);
     // `--fresh` without a terminal asks nothing, and keeps what was there.
     let fresh = go(&data, &["--fresh"]);
     assert!(fresh.contains(&all_to_run()), "{fresh}");
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json, "as deterministic as before");
+    assert_eq!(records(&out), figures, "as deterministic as before");
     let name = mine.file_name().unwrap().to_str().unwrap();
     let aside = mine.with_file_name(format!("{name}.old-1"));
     assert!(aside.join("views/lav.csv").is_file(), "{}", aside.display());
@@ -523,6 +599,7 @@ fn what_cannot_be_run_is_refused_with_the_way_out() {
     let data = text(&data);
     for (args, answer) in [
         (&["--models", "cubemlpp"][..], "no such model; known are"),
+        (&["--models", "cumdf", "--fair"], "--fair: none of the chosen rows has an (MRMS) row"),
         (&["--data", "absent.h5"], "absent.h5: cannot be opened"),
         (
             &["--data", "a", "--data", "b", "--config", "c", "--config", "d", "--config", "e"],
@@ -551,5 +628,16 @@ fn what_cannot_be_run_is_refused_with_the_way_out() {
     if let Some(reserved) = COMPARISON.iter().find(|v| v.work().is_none()) {
         let output = bare(&dir.path().join("out"), &["--models", reserved.key]).output().unwrap();
         assert!(said(&output).contains("is not built yet; its row is reserved"), "{output:?}");
+    }
+}
+
+#[test]
+fn the_help_says_what_a_fair_comparison_answers() {
+    let help = bare(Path::new("nowhere"), &["--help"]).output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let words: Vec<_> = help.split_whitespace().collect();
+    let help = words.join(" ");
+    for said in ["--fair", "is it the method or the augmentation?", "--models self-mm-mrms"] {
+        assert!(help.contains(said), "{said}: {help}");
     }
 }

@@ -6,7 +6,8 @@ use std::{env, fs, path::Path};
 use cumdf_bench::report::{
     self,
     standing::beaten_lines,
-    table::{Cell, Column, Estimate, Kind, Row, Section, Table, Value},
+    summary::Summary,
+    table::{Cell, Column, Cost, Estimate, Kind, Row, Section, Table, Value},
 };
 use cumdf_train::metrics::Metric;
 
@@ -15,15 +16,19 @@ fn measured(values: &[f64], paper: Option<f64>) -> Cell {
 }
 
 fn row(kind: Kind, model: &str, name: &str, cells: Vec<Vec<Cell>>) -> Row {
-    Row { model: model.into(), name: name.into(), kind, cells }
+    Row { model: model.into(), name: name.into(), kind, cells, cost: None }
 }
 
 fn column(key: &str, label: &str) -> Column {
-    Column { key: key.into(), label: label.into(), same_as: None }
+    Column { key: key.into(), label: label.into(), ..Column::default() }
 }
 
-/// Two data sets: one with the paper's figures, two floors, no vision and audio that is never
-/// trained; one with a failure and one seed.
+fn summing(summary: Summary) -> Column {
+    Column { summary: Some(summary), ..column(summary.key(), summary.key()) }
+}
+
+/// Two data sets: one with the paper's figures, two floors, no vision, audio that is never trained
+/// and two columns that sum up; one with a failure and one seed.
 fn table() -> Table {
     let no_vision = |paper| {
         let value = || Value::NotAvailable("the test split has no vision".into());
@@ -41,6 +46,8 @@ fn table() -> Table {
             column("l", "{l}"),
             column("v", "{v}"),
             Column { same_as: Some("l".into()), ..column("la", "{l,a}") },
+            summing(Summary::Mean),
+            summing(Summary::Worst),
         ],
         metrics: vec![Metric::Mae, Metric::F1],
         n_headline: 2,
@@ -50,15 +57,34 @@ fn table() -> Table {
                 Kind::Reserved,
                 "dmd",
                 "DMD",
-                vec![not_yet(Some(0.795)), no_vision(Some(0.761)), not_yet(Some(0.698))],
+                vec![
+                    not_yet(Some(0.795)),
+                    no_vision(Some(0.761)),
+                    not_yet(Some(0.698)),
+                    not_yet(Some(0.751)),
+                    not_yet(Some(0.795)),
+                ],
             ),
-            row(Kind::Trained, "cumdf", "CUMDF", vec![cumdf(), no_vision(Some(0.726)), cumdf()]),
-            row(Kind::Floor, "linear", "linear (floor)", vec![linear(), no_vision(None), linear()]),
+            Row {
+                cost: Some(Cost { parameters: 123_456, seeds: 2, seconds: 90.0, epochs: 37.5 }),
+                ..row(
+                    Kind::Trained,
+                    "cumdf",
+                    "CUMDF",
+                    vec![cumdf(), no_vision(Some(0.726)), cumdf(), cumdf(), cumdf()],
+                )
+            },
+            row(
+                Kind::Floor,
+                "linear",
+                "linear (floor)",
+                vec![linear(), no_vision(None), linear(), linear(), linear()],
+            ),
             row(
                 Kind::Floor,
                 "constant",
                 "constant (floor)",
-                vec![constant(), no_vision(None), constant()],
+                vec![constant(), no_vision(None), constant(), constant(), constant()],
             ),
         ],
         notes: vec!["paper: Table 1".into()],
@@ -179,11 +205,13 @@ fn bold_takes_in_every_row_that_the_spread_cannot_tell_from_the_best() {
 }
 
 #[test]
-fn beaten_floors_count_a_repeated_column_once_and_a_missing_one_not_at_all() {
+fn beaten_floors_count_a_repeated_column_once_and_a_missing_one_or_a_sum_not_at_all() {
     let table = table();
     let [mosi, emotions] = &table.sections[..] else { panic!("two sections") };
     let count = mosi.beaten(&mosi.rows[1]);
     assert_eq!((count.beaten, count.total), (1, 2));
+    assert_eq!(mosi.beats_floor(&mosi.rows[1], 3, 0), Some(true), "the mark is there all the same");
+    assert!(mosi.is_best(&mosi.rows[1], 4, 0) && !mosi.is_best(&mosi.rows[3], 4, 0));
     assert_eq!(count.per_metric, [(Metric::Mae, 1, 1), (Metric::F1, 0, 1)]);
     assert_eq!(
         beaten_lines(mosi),
@@ -210,7 +238,7 @@ fn files_report_percent_wherever_a_figure_stands() {
     assert!(report::terminal(&table, true, 80).contains("70.00±1.4"));
 }
 
-/// Seven conditions with spreads, as in the paper's Table 1.
+/// Seven conditions with spreads, as in the paper's Table 1, and what sums them up.
 #[test]
 fn a_table_wider_than_the_terminal_folds_and_keeps_its_figures() {
     let keys = ["l", "a", "v", "la", "lv", "av", "lav"];
@@ -218,10 +246,11 @@ fn a_table_wider_than_the_terminal_folds_and_keeps_its_figures() {
         let letters: Vec<_> = key.chars().map(String::from).collect();
         column(key, &format!("{{{}}}", letters.join(",")))
     });
-    let cells = || keys.map(|_| vec![measured(&[1.18, 1.21], Some(0.766))]).to_vec();
+    let columns: Vec<_> = columns.into_iter().chain(Summary::ALL.map(summing)).collect();
+    let cells = || columns.iter().map(|_| vec![measured(&[1.18, 1.21], Some(0.766))]).collect();
     let section = Section {
         summary: "1284 / 229 / 686 samples, scores from -3 to 3".into(),
-        columns: columns.to_vec(),
+        columns: columns.clone(),
         rows: vec![
             row(Kind::Trained, "cumdf-no-distillation", "CUMDF w/o distillation", cells()),
             row(Kind::Floor, "constant", "constant (floor)", cells()),
@@ -232,16 +261,17 @@ fn a_table_wider_than_the_terminal_folds_and_keeps_its_figures() {
         ..maes(&[])
     };
     let table = Table { name: "t".into(), title: "Table".into(), sections: vec![section] };
-    for (width, n_grids) in [(120, 1), (80, 2), (60, 3), (50, 4), (40, 7)] {
+    for (width, n_grids) in [(140, 1), (120, 2), (80, 3), (60, 3), (50, 5), (40, 9)] {
         let text = report::terminal(&table, false, width);
         let too_wide: Vec<_> = text.lines().filter(|line| line.chars().count() > width).collect();
         assert!(too_wide.is_empty(), "{width}: {too_wide:?}");
         assert_eq!(text.matches("MAE (lower is better)").count(), n_grids, "{width}:\n{text}");
-        assert_eq!(text.matches("1.195±.021").count(), 14, "{width}:\n{text}");
+        assert_eq!(text.matches("1.195±.021").count(), 18, "{width}:\n{text}");
     }
     let text = report::terminal(&table, false, 80);
     let heads: Vec<_> = text.lines().filter(|line| line.starts_with("MAE")).collect();
     let labels = |head: &str| head.split_whitespace().skip(4).map(String::from).collect::<Vec<_>>();
-    assert_eq!(labels(heads[0]), ["{l}", "{a}", "{v}", "{l,a}"]);
-    assert_eq!(labels(heads[1]), ["{l,v}", "{a,v}", "{l,a,v}"]);
+    assert_eq!(labels(heads[0]), ["{l}", "{a}", "{v}"]);
+    assert_eq!(labels(heads[1]), ["{l,a}", "{l,v}", "{a,v}"]);
+    assert_eq!(labels(heads[2]), ["{l,a,v}", "mean", "worst"]);
 }

@@ -23,7 +23,7 @@ use crate::{
     rate::learning_rate,
     resume::{self, Progress},
     run_dir::{RunDir, write_atomic},
-    select::validate,
+    select::{errors, validate},
     stage::Stage,
     telemetry,
     tensorboard::EventWriter,
@@ -136,6 +136,9 @@ pub fn fit(
             .with_context(|| format!("epoch {epoch}"))
             .with_context(|| kept.clone())?;
         bar.message(format!("epoch {epoch}/{}, validating", stage.epochs));
+        weigh(learner, data)
+            .with_context(|| format!("after epoch {epoch}"))
+            .with_context(|| kept.clone())?;
         let valid = validate(learner.predictor(), &stage.judged, data)
             .with_context(|| format!("after epoch {epoch}"))
             .with_context(|| kept.clone())?;
@@ -218,6 +221,16 @@ fn train_epoch(
     }
     losses.look()?;
     Ok(losses)
+}
+
+/// Lets a learner that weighs its parts by their errors do so, on validation data.
+fn weigh(learner: &mut dyn Learner, data: &TrainingData) -> Result<()> {
+    let views = learner.weighed_by();
+    if !views.is_empty() {
+        let errors = errors(learner.predictor(), &views, data)?;
+        learner.weigh(&errors);
+    }
+    Ok(())
 }
 
 /// What is left after a loss failed.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use cumdf_data::{TrainBatch, TrainSet};
+use cumdf_data::{TrainBatch, TrainSet, View};
 use cumdf_model::{Predictor, checkpoint};
 use tch::{Kind, Tensor, nn::VarStore};
 
@@ -44,6 +44,16 @@ pub trait Learner {
 
     /// Called before a checkpoint is written, for what only a finished network needs.
     fn seal(&mut self, _train: &TrainSet) {}
+
+    /// The views of the validation split whose errors the network keeps in buffers of its own, to
+    /// weigh its parts by when it answers.
+    fn weighed_by(&self) -> Vec<View> {
+        Vec::new()
+    }
+
+    /// Called after each epoch and before its validation, where [`Learner::weighed_by`] names views:
+    /// the task's loss under each of them, `None` where no validation sample has anything to see.
+    fn weigh(&mut self, _errors: &[Option<f64>]) {}
 
     /// Numbers that training keeps at once per sample of `steps` steps, about; 0 where they grow no
     /// faster than the inputs.

@@ -14,7 +14,11 @@ use crate::{config::Config, learners, method::Entry, strict::did_you_mean};
 /// Every method this program can train, in the order of tables.
 pub static METHODS: &[&Entry] = &[
     &learners::self_mm::ENTRY,
+    &learners::cubemlp::ENTRY,
+    &learners::dmd::ENTRY,
+    &learners::mctn::ENTRY,
     &learners::if_mmin::ENTRY,
+    &learners::transm::ENTRY,
     &learners::cumdf::ENTRY,
     &learners::mlp::ENTRY,
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use cumdf_data::{Inputs, Labels, Split, Task};
+use cumdf_data::{Inputs, Labels, ModalitySet, Split, Task, View};
 use cumdf_model::{Predictor, Prior};
 use serde_json::{Map, Value, json};
 
@@ -39,27 +39,48 @@ pub(crate) fn validate(
     judged: &Judged,
     data: &TrainingData,
 ) -> Result<Validation> {
-    let prior = &data.problem.prior;
-    let batch_size = batch_size(predictor, data.valid().steps(), data.valid().dims());
     let views = match judged {
         Judged::Complete => vec![data.corpus.available(Split::Valid)],
         Judged::Conditions => conditions(data.corpus.available(Split::Valid)),
         Judged::Drawn(masks) => {
+            let batch_size = batch_size(predictor, data.valid().steps(), data.valid().dims());
             let batches = data.valid().drawn_batches(masks, EVAL_SEED, batch_size);
-            let drawn = answers(predictor, prior, batches)?;
+            let drawn = answers(predictor, &data.problem.prior, batches)?;
             let judgement = judge(data.task(), data.valid_labels(), DRAWN, &drawn)?;
             return Ok(Validation(BTreeMap::from([(DRAWN.to_owned(), judgement)])));
         }
     };
     ensure!(!views.is_empty(), "the validation split has no modality that training has seen");
-    let under = |condition| {
-        let view = evaluate::view(condition, 0.0);
-        let predicted = answers(predictor, prior, data.valid().batches(&view, batch_size))?;
-        let judgement =
-            judge(data.task(), data.valid_labels(), &condition.to_string(), &predicted)?;
-        Ok((condition.key(), judgement))
+    let under = |condition: ModalitySet| {
+        Ok((condition.key(), judge_view(predictor, &evaluate::view(condition, 0.0), data)?))
     };
     views.into_iter().map(under).collect::<Result<_>>().map(Validation)
+}
+
+/// The task's loss of the validation split under each of `views`, over all its samples: `None` where
+/// not one of them has anything to see.
+///
+/// # Errors
+/// When a prediction is not finite.
+pub(crate) fn errors(
+    predictor: &dyn Predictor,
+    views: &[View],
+    data: &TrainingData,
+) -> Result<Vec<Option<f64>>> {
+    let available = data.corpus.available(Split::Valid);
+    let error = |view: &View| {
+        let seen = !available.intersection(view.condition).is_empty();
+        let judged = seen.then(|| judge_view(predictor, view, data));
+        Ok(judged.transpose()?.map(|judgement| judgement.loss))
+    };
+    views.iter().map(error).collect()
+}
+
+fn judge_view(predictor: &dyn Predictor, view: &View, data: &TrainingData) -> Result<Judgement> {
+    let batch_size = batch_size(predictor, data.valid().steps(), data.valid().dims());
+    let batches = data.valid().batches(view, batch_size);
+    let predicted = answers(predictor, &data.problem.prior, batches)?;
+    judge(data.task(), data.valid_labels(), &view.condition.to_string(), &predicted)
 }
 
 fn answers(

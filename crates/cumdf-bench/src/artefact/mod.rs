@@ -1,4 +1,5 @@
 //! What is made from the grid: each table says which rows it wants under which views, and lays
 //! them out.
 
+mod notes;
 pub mod table1;

@@ -22,11 +22,13 @@ use anyhow::{Context as _, Result, ensure};
 use cumdf_data::files;
 use cumdf_train::{
     config::{Config, DataConfig},
+    registry,
     run_dir::{read_metrics, write_atomic},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tch::{Device, nn::VarStore};
 
 use super::{fitted::Fitted, source::Source, store};
 
@@ -69,6 +71,17 @@ pub struct Trained {
     pub device: String,
     /// Version of the program.
     pub version: String,
+}
+
+/// What the training of a cell cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Trained parameters of the network that answers: that of the last stage.
+    pub parameters: u64,
+    /// Seconds of all stages together, validation included.
+    pub seconds: f64,
+    /// Epochs of all stages together.
+    pub epochs: u64,
 }
 
 /// What came of a try to hold a cell.
@@ -189,6 +202,16 @@ impl Cell {
         logs(&self.dir).iter().map(lines).sum()
     }
 
+    /// What its training cost; `None` for what is not trained, or not to the end.
+    ///
+    /// # Errors
+    /// When its checkpoint cannot be read.
+    pub fn cost(&self) -> Result<Option<Cost>> {
+        let Some(trained) = self.config.as_ref().and(trained(&self.dir)) else { return Ok(None) };
+        let parameters = n_parameters(&self.dir.join(&trained.checkpoint))?;
+        Ok(Some(Cost { parameters, seconds: self.seconds(), epochs: self.epochs() }))
+    }
+
     /// Removes what killed processes left half written.
     pub fn sweep(&self) {
         files::sweep(&self.dir);
@@ -233,6 +256,16 @@ impl Cell {
 fn logs(dir: &Path) -> Vec<PathBuf> {
     let stages = fs::read_dir(dir).into_iter().flatten().flatten();
     stages.map(|entry| entry.path().join("metrics.jsonl")).filter(|log| log.is_file()).collect()
+}
+
+/// How many numbers of a checkpoint's network were trained. Running means of a normalisation are
+/// none.
+fn n_parameters(checkpoint: &Path) -> Result<u64> {
+    let (checkpoint, config) = registry::open(checkpoint)?;
+    let header = &checkpoint.header;
+    let vs = VarStore::new(Device::Cpu);
+    let _ = config.method.network(&header.stage, &vs.root(), &header.data.shape)?;
+    Ok(vs.trainable_variables().iter().map(|variable| variable.numel() as u64).sum())
 }
 
 /// The first 12 digits of the SHA-256 of an identity, whatever the order of its keys.

@@ -13,7 +13,12 @@ pub mod source;
 pub mod store;
 pub mod variants;
 
-use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    path::PathBuf,
+    thread,
+};
 
 use anyhow::Result;
 use cumdf_data::View;
@@ -24,7 +29,7 @@ use cumdf_train::{
 };
 
 use self::{
-    cell::Cell,
+    cell::{Cell, Cost},
     pool::{Job, Options},
     source::Source,
     variants::{Variant, Work},
@@ -54,10 +59,20 @@ pub struct Args {
 
     /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation; or all.
     ///
-    /// Default: all that are built; without --data and --config those that do not take long.
+    /// Default: all that are built. Without --data, --config and --models this is a first look, in
+    /// which those that take long train fewer epochs; --models all has the recipes' own.
     /// The simple answers that a model must beat to be of use (floors) are always in the table.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
+
+    /// Adds a row below each method that is published for complete data (Self-MM, CubeMLP, DMD): the
+    /// same recipe, but trained under the missing modalities that CUMDF is trained with, and chosen
+    /// on them. It answers: is it the method or the augmentation?
+    ///
+    /// What such a row gains on the one above it is owed to the augmentation; what CUMDF is ahead of
+    /// it, to the method. Single rows by their keys: --models self-mm-mrms.
+    #[arg(long)]
+    pub fair: bool,
 
     /// Number of seeds, counted up from the configuration's seed. The paper takes 5.
     #[arg(
@@ -88,7 +103,7 @@ pub struct Args {
     #[arg(long)]
     pub fresh: bool,
 
-    /// Show what the trainings say, and all metrics in the terminal.
+    /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
 }
@@ -96,7 +111,11 @@ pub struct Args {
 impl Args {
     /// Whether nothing is named that should be measured: somebody tries the program.
     pub fn is_first_look(&self) -> bool {
-        self.data.is_empty() && self.config.is_empty()
+        let names_data = |set: &String| settings::key(set) == "data.file";
+        self.data.is_empty()
+            && self.config.is_empty()
+            && self.models.is_empty()
+            && !self.set.iter().any(names_data)
     }
 }
 
@@ -109,6 +128,8 @@ pub struct Measured {
     pub runs: Vec<Run>,
     /// Settings of the command line in words, per data set.
     pub changed: Vec<Vec<String>>,
+    /// What a first look makes of the recipes, in words, per data set.
+    pub shortened: Vec<Vec<String>>,
 }
 
 /// A cell and what came of it.
@@ -123,13 +144,20 @@ pub struct Run {
     /// The recipe that its settings start from; `None` for what has none.
     pub recipe: Option<String>,
     /// The metrics of its stored predictions under each view, or why there are none.
-    pub outcome: Result<Vec<(View, Metrics)>, String>,
+    pub outcome: Outcome,
+    /// What its training cost, where it was trained to the end.
+    pub cost: Option<Cost>,
 }
+
+/// The metrics of a cell under each view, or why there are none.
+pub type Outcome = Result<Vec<(View, Metrics)>, String>;
 
 /// Trains and tests whatever is missing in `<out>/cells`, and scores the stored predictions. `None`
 /// when nothing was done because the question of `--fresh` was answered by no.
 ///
 /// - `views`: what each data set is tested under
+/// - `finished`: is shown each row of a data set with its runs, as soon as the last of them is
+///   finished; not those of which nothing was left to do
 ///
 /// # Errors
 /// When the arguments cannot be followed. A cell that fails is no error: its [`Run`] says why.
@@ -138,10 +166,11 @@ pub fn measure(
     out: &std::path::Path,
     variants: &[Variant],
     views: impl Fn(&Source) -> Vec<View>,
+    finished: impl Fn(&Source, &Variant, &[&Run]),
 ) -> Result<Option<Measured>> {
     let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
     let sources = source::open_all(&args.config, &args.data, &args.set)?;
-    let plan = Plan::new(args, out, &sources, variants, views)?;
+    let mut plan = Plan::new(args, out, &sources, variants, views)?;
     cumdf_data::files::sweep(out);
     if args.fresh {
         let cells: Vec<_> = plan.jobs.iter().map(|job| &job.cell).collect();
@@ -151,16 +180,18 @@ pub fn measure(
     }
     plan.jobs.iter().for_each(|job| job.cell.sweep());
 
-    let (done, open): (Vec<_>, Vec<_>) =
-        (0..plan.jobs.len()).partition(|i| plan.jobs[*i].is_done());
+    let is_done: Vec<_> = plan.jobs.iter().map(Job::is_done).collect();
+    let open: Vec<_> = (0..plan.jobs.len()).filter(|i| !is_done[*i]).collect();
+    for (i, job) in plan.jobs.iter().enumerate().filter(|(i, _)| is_done[*i]) {
+        plan.rows.note(i, outcome(job, Ok(())));
+    }
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let n_processes = args.jobs.map_or(if on_gpu { 1 } else { cores }, NonZeroUsize::get);
-    if !done.is_empty() {
-        tracing::info!("{} are finished already in {}", cells(done.len()), out.display());
+    let n_done = plan.jobs.len() - open.len();
+    if n_done > 0 {
+        tracing::info!("{} are finished already in {}", cells(n_done), out.display());
     }
-    let Plan { jobs, runs, changed } = plan;
-    let mut jobs: Vec<_> = jobs.into_iter().map(Some).collect();
-    let todo: Vec<Job> = open.iter().filter_map(|i| jobs[*i].take()).collect();
+    let todo: Vec<&Job> = open.iter().map(|i| &plan.jobs[*i]).collect();
     if !todo.is_empty() {
         let n_to_test = todo.iter().filter(|job| job.cell.is_finished()).count();
         let only = match n_to_test {
@@ -177,48 +208,84 @@ pub fn measure(
         verbose: args.verbose,
         after_interrupt: format!("the same command{without} goes on where they stopped"),
     };
-    let mut results: Vec<_> = jobs.iter().map(|_| Ok(())).collect();
-    for (i, result) in open.iter().zip(pool::run(&todo, &options)) {
-        results[*i] = result;
-    }
-    for (i, job) in open.into_iter().zip(todo) {
-        jobs[i] = Some(job);
-    }
-    let outcomes: Vec<_> = jobs
-        .iter()
-        .zip(results)
-        .map(|(job, result)| {
-            let job = job.as_ref().expect("every job is back in its place");
-            result.and_then(|()| metrics(job)).map_err(|err| format!("{err:#}"))
-        })
-        .collect();
-    let runs = runs.into_iter().map(|(job, run)| Run { outcome: outcomes[job].clone(), ..run });
-    let runs = runs.collect();
-    Ok(Some(Measured { sources, runs, changed }))
+    let rows = &mut plan.rows;
+    pool::run(&todo, &options, &mut |i, result| {
+        rows.note(open[i], outcome(todo[i], result));
+        for (source, variant) in rows.completed_by(open[i]) {
+            let variant = variants.iter().find(|v| v.key == variant).expect("it was asked for");
+            finished(&sources[source], variant, &rows.runs_of(source, variant.key));
+        }
+    });
+    let Plan { jobs, rows, changed, shortened } = plan;
+    let with_cost = |(job, run): (usize, Run)| {
+        let cell = &jobs[job].cell;
+        let cost = cell.cost().inspect_err(|err| tracing::warn!("{}: {err:#}", cell.title()));
+        Run { cost: cost.unwrap_or_default(), ..run }
+    };
+    let runs = rows.runs.into_iter().map(with_cost).collect();
+    Ok(Some(Measured { sources, runs, changed, shortened }))
 }
 
 fn cells(n: usize) -> String {
     if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") }
 }
 
-/// The metrics of a job's stored predictions.
-fn metrics(job: &Job) -> Result<Vec<(View, Metrics)>> {
+/// The metrics of a job's stored predictions, or why there are none.
+fn outcome(job: &Job, result: Result<()>) -> Outcome {
     let of = |view: &View| {
         let answers = job.answers(view)?;
         Ok((*view, score(&job.source.task, job.source.labels(), &answers)))
     };
-    job.views.iter().map(of).collect()
+    let metrics = || job.views.iter().map(of).collect::<Result<Vec<_>>>();
+    result.and_then(|()| metrics()).map_err(|err| format!("{err:#}"))
 }
 
 /// What is to be there at the end.
 struct Plan<'a> {
     jobs: Vec<Job<'a>>,
-    runs: Vec<(usize, Run)>, // with the position of the job; a cell may be wanted twice
+    rows: Rows,
     changed: Vec<Vec<String>>,
+    shortened: Vec<Vec<String>>,
+}
+
+/// The runs of all rows, with the position of the job that each waits for; a cell may be wanted
+/// twice.
+#[derive(Default)]
+struct Rows {
+    runs: Vec<(usize, Run)>,
+    done: HashSet<usize>,
+}
+
+impl Rows {
+    /// Notes what came of a job.
+    fn note(&mut self, job: usize, outcome: Outcome) {
+        self.done.insert(job);
+        for (_, run) in self.runs.iter_mut().filter(|(of, _)| *of == job) {
+            run.outcome.clone_from(&outcome);
+        }
+    }
+
+    /// The rows that wait for `job` and no other: data set and key of each.
+    fn completed_by(&self, job: usize) -> Vec<(usize, &'static str)> {
+        let row = |run: &Run| (run.source, run.variant);
+        let mut rows: Vec<_> =
+            self.runs.iter().filter(|(of, _)| *of == job).map(|(_, run)| row(run)).collect();
+        rows.dedup();
+        rows.retain(|wanted| {
+            let mut jobs = self.runs.iter().filter(|(_, run)| row(run) == *wanted);
+            jobs.all(|(job, _)| self.done.contains(job))
+        });
+        rows
+    }
+
+    fn runs_of(&self, source: usize, variant: &str) -> Vec<&Run> {
+        let is = |run: &&Run| run.source == source && run.variant == variant;
+        self.runs.iter().map(|(_, run)| run).filter(is).collect()
+    }
 }
 
 impl<'a> Plan<'a> {
-    /// All cells: a first seed of everything, then a second, so that a table is soon complete.
+    /// All cells, row by row in the order of running; of a row, data set by data set.
     fn new(
         args: &Args,
         out: &std::path::Path,
@@ -227,8 +294,8 @@ impl<'a> Plan<'a> {
         views: impl Fn(&Source) -> Vec<View>,
     ) -> Result<Self> {
         let kind = pipeline::kind(device::parse_device(&args.device)?);
-        let mut wanted = Vec::new(); // (place in the order, source, recipe, cell)
-        let mut changed = Vec::new();
+        let mut wanted = Vec::new(); // (turn of its row, source, recipe, cell)
+        let (mut changed, mut shortened) = (Vec::new(), Vec::new());
         for (s, source) in sources.iter().enumerate() {
             let trained: Vec<_> = variants
                 .iter()
@@ -237,32 +304,27 @@ impl<'a> Plan<'a> {
                     Work::Fit(_) | Work::Constant => None,
                 })
                 .collect();
-            let resolved = settings::resolve(source, &trained, &args.set)?;
+            let resolved = settings::resolve(source, &trained, &args.set, args.is_first_look())?;
             for ((variant, _), config) in trained.iter().zip(resolved.configs) {
-                for (turn, seed) in
-                    settings::seeds(config.seed, args.seeds)?.into_iter().enumerate()
-                {
+                for seed in settings::seeds(config.seed, args.seeds)? {
                     let mut config = config.clone();
                     config.seed = seed;
                     let recipe = Some(config.recipe.clone());
-                    wanted.push((
-                        turn,
-                        s,
-                        recipe,
-                        Cell::trained(out, source, variant.key, config, &kind),
-                    ));
+                    let cell = Cell::trained(out, source, variant.key, config, &kind);
+                    wanted.push((variant.turn(), s, recipe, cell));
                 }
             }
             for variant in variants {
                 if let Some(Work::Fit(fitted)) = variant.work() {
                     let cell = Cell::fitted(out, source, variant.key, fitted, &source.read);
-                    wanted.push((0, s, None, cell));
+                    wanted.push((variant.turn(), s, None, cell));
                 }
             }
             changed.push(resolved.changed);
+            shortened.push(resolved.shortened);
         }
-        wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and rows keep their order
-        let mut plan = Self { jobs: Vec::new(), runs: Vec::new(), changed };
+        wanted.sort_by_key(|(turn, ..)| *turn); // stable: data sets and seeds keep their order
+        let mut plan = Self { jobs: Vec::new(), rows: Rows::default(), changed, shortened };
         let mut known = HashMap::new();
         for (_, s, recipe, cell) in wanted {
             let run = Run {
@@ -271,15 +333,40 @@ impl<'a> Plan<'a> {
                 seed: cell.seed,
                 recipe,
                 outcome: Ok(Vec::new()),
+                cost: None,
             };
             let job = *known.entry(cell.dir.clone()).or_insert_with(|| {
                 let views = views(&sources[s]);
                 plan.jobs.push(Job { cell, source: &sources[s], views });
                 plan.jobs.len() - 1
             });
-            plan.runs.push((job, run));
+            plan.rows.runs.push((job, run));
         }
         Ok(plan)
+    }
+}
+
+impl Run {
+    /// A figure under one view; `None` when it failed.
+    pub fn figure(&self, view: &View, metric: &Metric) -> Option<f64> {
+        let figures = self.outcome.as_ref().ok()?;
+        figures.iter().find(|(other, _)| other == view)?.1.get(metric)
+    }
+}
+
+/// Mean and spread over the seeds of a row's `runs` of what `figure` takes of each, or why there
+/// are none.
+pub fn value(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>) -> Value {
+    let values: Vec<_> = runs.iter().filter_map(|run| figure(run)).collect();
+    match Estimate::of(&values) {
+        Some(estimate) => Value::Measured(estimate),
+        None => {
+            let errors = runs.iter().filter_map(|run| {
+                let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
+                Some(format!("{seed}{}", run.outcome.as_ref().err()?))
+            });
+            Value::Failed(errors.collect::<Vec<_>>().join("; "))
+        }
     }
 }
 
@@ -289,27 +376,40 @@ impl Measured {
         self.runs.iter().filter(move |run| run.source == source && run.variant == variant)
     }
 
-    /// Mean and spread over seeds, or why there are none.
-    pub fn value(&self, source: usize, variant: &str, view: &View, metric: &Metric) -> Value {
-        let of = |run: &Run| {
-            let figures = run.outcome.as_ref().ok()?;
-            figures.iter().find(|(other, _)| other == view)?.1.get(metric)
-        };
-        let values: Vec<_> = self.runs_of(source, variant).filter_map(of).collect();
-        match Estimate::of(&values) {
-            Some(estimate) => Value::Measured(estimate),
-            None => {
-                let errors = self.runs_of(source, variant).filter_map(|run| {
-                    let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
-                    Some(format!("{seed}{}", run.outcome.as_ref().err()?))
-                });
-                Value::Failed(errors.collect::<Vec<_>>().join("; "))
-            }
-        }
-    }
-
     /// Cells that failed.
     pub fn n_failed(&self) -> usize {
         self.runs.iter().filter(|run| run.outcome.is_err()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn whoever_names_data_or_rows_has_looked_before() {
+        let is_first = |args: &[&str]| {
+            let all = std::iter::once(&"table1").chain(args);
+            Cli::try_parse_from(all).unwrap().args.is_first_look()
+        };
+        assert!(is_first(&[]));
+        assert!(is_first(&["--seeds", "1", "--set", "data.clip=2.0", "--fair"]));
+        for args in [
+            ["--data", "x.h5"],
+            ["--config", "x.toml"],
+            ["--models", "all"],
+            ["--models", "dmd"],
+            ["--set", "data.file=x.h5"],
+        ] {
+            assert!(!is_first(&args), "{args:?}");
+        }
     }
 }

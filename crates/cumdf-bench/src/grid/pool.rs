@@ -104,11 +104,12 @@ enum Ended {
     Held,
 }
 
-/// Does what is left of all jobs. One that fails does not stop the others.
-pub fn run(jobs: &[Job], options: &Options) -> Vec<Result<()>> {
+/// Does what is left of all jobs, in their order. One that fails does not stop the others.
+///
+/// - `finished`: is told of each job, once, by its position
+pub fn run(jobs: &[&Job], options: &Options, finished: &mut dyn FnMut(usize, Result<()>)) {
     let queue = Mutex::new((0..jobs.len()).collect::<VecDeque<_>>());
     let (events, inbox) = mpsc::channel();
-    let mut results: Vec<Option<Result<()>>> = jobs.iter().map(|_| None).collect();
     thread::scope(|scope| {
         for _ in 0..options.n_processes.clamp(1, jobs.len().max(1)) {
             let (events, queue) = (events.clone(), &queue);
@@ -125,18 +126,17 @@ pub fn run(jobs: &[Job], options: &Options) -> Vec<Result<()>> {
                 ),
                 Ok(Event::Finished(i, result)) => {
                     progress.finish(i, &result);
-                    results[i] = Some(result.map(|_| ()));
+                    finished(i, result.map(|_| ()));
                 }
                 Err(RecvTimeoutError::Timeout) => progress.look(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
     });
-    results.into_iter().map(|r| r.expect("every job was taken and reported")).collect()
 }
 
 /// Takes jobs until none is left. A job whose folder is in use goes back to the end of the queue.
-fn work(jobs: &[Job], queue: &Mutex<VecDeque<usize>>, options: &Options, events: &Sender<Event>) {
+fn work(jobs: &[&Job], queue: &Mutex<VecDeque<usize>>, options: &Options, events: &Sender<Event>) {
     let queue = || -> MutexGuard<_> { queue.lock().unwrap_or_else(PoisonError::into_inner) };
     // The receiver lives until all senders are gone.
     let tell = |event| drop(events.send(event));
@@ -148,7 +148,7 @@ fn work(jobs: &[Job], queue: &Mutex<VecDeque<usize>>, options: &Options, events:
         let ended = match jobs[i].is_held() {
             true => Ok(Ended::Held),
             false if jobs[i].is_done() => Ok(Ended::Well), // by another process
-            false => run_child(&jobs[i], options, i, events),
+            false => run_child(jobs[i], options, i, events),
         };
         match ended {
             Ok(Ended::Held) => {
@@ -270,7 +270,7 @@ fn what_it_said(last: &VecDeque<String>) -> Option<String> {
 
 /// One bar over the epochs of all cells; in a log, lines.
 struct Progress<'a> {
-    jobs: &'a [Job<'a>],
+    jobs: &'a [&'a Job<'a>],
     finished: Vec<bool>,
     bar: telemetry::Progress,
     interrupted: Option<Interrupted>,
@@ -278,8 +278,8 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(jobs: &'a [Job], options: &'a Options) -> Self {
-        let total = jobs.iter().map(Job::n_epochs).sum();
+    fn new(jobs: &'a [&'a Job<'a>], options: &'a Options) -> Self {
+        let total = jobs.iter().map(|job| job.n_epochs()).sum();
         let bar = telemetry::progress(total, "cells", "epochs");
         let interrupted = interrupt::watch("interrupted");
         let interrupted =
@@ -293,7 +293,7 @@ impl<'a> Progress<'a> {
 
     /// Epochs done: all of a finished cell, which may have stopped early.
     fn n_done(&self) -> u64 {
-        let done = |(job, finished): (&Job, &bool)| match *finished || job.cell.is_finished() {
+        let done = |(job, finished): (&&Job, &bool)| match *finished || job.cell.is_finished() {
             true => job.n_epochs(),
             false => job.cell.epochs().min(job.n_epochs()),
         };

@@ -32,10 +32,15 @@ pub(super) struct Resolved {
     pub configs: Vec<Config>,
     /// The settings of the command line in words, for a note: `train.batch_size=8 (no key of mlp)`.
     pub changed: Vec<String>,
+    /// What a first look makes of the recipes, one for each row that it shortens: `DMD trains 8
+    /// epochs instead of its recipe's 50`.
+    pub shortened: Vec<String>,
 }
 
 /// Resolves the configurations of `variants` on `source`. Each gets those of `sets` whose key it
 /// has; what makes a variant what it is comes last.
+///
+/// - `first_look`: whether variants take their quick settings, unless `sets` has the key
 ///
 /// # Errors
 /// When no variant has a key, or values are out of range.
@@ -43,8 +48,9 @@ pub(super) fn resolve(
     source: &Source,
     variants: &[(Variant, &'static Entry)],
     sets: &[String],
+    first_look: bool,
 ) -> Result<Resolved> {
-    let mut configs = Vec::new();
+    let (mut configs, mut shortened) = (Vec::new(), Vec::new());
     let mut with: Vec<Vec<&str>> = vec![Vec::new(); sets.len()]; // keys of the variants that have it
     for (variant, entry) in variants {
         let recipe = variant.recipe.filter(|_| source.config(entry.name).is_none());
@@ -57,6 +63,11 @@ pub(super) fn resolve(
                 own.push(set.clone());
                 with.push(variant.key);
             }
+        }
+        if first_look {
+            let quick: Vec<_> = quick(variant, sets).collect();
+            shortened.extend(in_words(variant.name, &quick, &table));
+            own.extend(quick.into_iter().map(str::to_owned));
         }
         own.extend(variant.set.iter().map(ToString::to_string));
         let config = source.resolve(entry, &own).with_context(|| variant.key.to_owned())?;
@@ -73,7 +84,37 @@ pub(super) fn resolve(
             (false, false) => changed.push(format!("{set} (not for {})", without.join(", "))),
         }
     }
-    Ok(Resolved { configs, changed })
+    Ok(Resolved { configs, changed, shortened })
+}
+
+/// The quick settings of a variant whose keys, or the tables that hold them, are not among `sets`.
+fn quick<'a>(variant: &Variant, sets: &'a [String]) -> impl Iterator<Item = &'static str> + 'a {
+    let is_given = move |quick: &str| {
+        sets.iter().any(|set| {
+            let rest = key(quick).strip_prefix(key(set));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    variant.quick.iter().copied().filter(move |quick| !is_given(quick))
+}
+
+/// What settings change in a recipe; `None` when there are none.
+///
+/// - `recipe`: its resolved table
+fn in_words(name: &str, sets: &[&str], recipe: &Value) -> Option<String> {
+    let part = |set: &&str| {
+        let (key, value) = set.split_once('=').unwrap_or((set, ""));
+        let own = recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
+        Some(match key.rsplit_once('.') {
+            _ if key == "epochs" => format!("trains {value} epochs instead of its recipe's {own}"),
+            Some((stage, "epochs")) => {
+                format!("trains {value} epochs of its {stage} instead of its recipe's {own}")
+            }
+            _ => format!("has {key} = {value} instead of its recipe's {own}"),
+        })
+    };
+    let parts: Vec<_> = sets.iter().filter_map(part).collect();
+    (!parts.is_empty()).then(|| format!("{name} {}", parts.join(" and ")))
 }
 
 /// Whether a setting is one of a variant's, and not one that the variant itself decides.
@@ -100,7 +141,7 @@ fn has(table: &Value, name: &str) -> bool {
     true
 }
 
-fn key(set: &str) -> &str {
+pub(super) fn key(set: &str) -> &str {
     set.split_once('=').map_or(set, |(key, _)| key).trim()
 }
 
@@ -154,7 +195,10 @@ pub(super) fn seeds(first: u64, n: usize) -> Result<Vec<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use cumdf_data::Modality;
+
     use super::*;
+    use crate::grid::variants::{COMPARISON, Work};
 
     #[test]
     fn the_number_of_seeds_is_told_in_plain_words() {
@@ -173,6 +217,59 @@ mod tests {
             let err = seeds(first, 2).unwrap_err().to_string();
             assert!(err.contains("the largest seed"), "{err}");
         }
+    }
+
+    fn row(key: &str) -> (Variant, &'static Entry) {
+        let variant = COMPARISON.into_iter().find(|v| v.key == key).unwrap();
+        let Some(Work::Train(entry)) = variant.work() else { panic!("{key} is not trained") };
+        (variant, entry)
+    }
+
+    #[test]
+    fn a_first_look_is_short_where_nothing_else_is_said_and_says_so() {
+        let all = [Modality::Language, Modality::Audio, Modality::Vision];
+        let source = Source::of_nothing(&all, &all);
+        let rows = ["cumdf", "if-mmin"].map(row);
+        let [cumdf, if_mmin] = &rows;
+        assert!(cumdf.0.quick.is_empty());
+        assert_eq!(if_mmin.0.quick, ["teacher.epochs=10", "student.epochs=20"]);
+        let resolved = |sets: &[&str], first_look: bool| {
+            let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+            let resolved = resolve(&source, &rows, &sets, first_look).unwrap();
+            let epochs = |config: &Config| {
+                let stages = config.method.stages();
+                stages.iter().map(|stage| stage.epochs).collect::<Vec<_>>()
+            };
+            let epochs: Vec<_> = resolved.configs.iter().map(epochs).collect();
+            (epochs, resolved.shortened)
+        };
+        assert_eq!(resolved(&[], false), (vec![vec![20, 20], vec![20, 40]], vec![]));
+        let note = "IF-MMIN trains 10 epochs of its teacher instead of its recipe's 20 and trains 20 \
+                    epochs of its student instead of its recipe's 40";
+        assert_eq!(resolved(&[], true), (vec![vec![20, 20], vec![10, 20]], vec![note.to_owned()]));
+        let (epochs, shortened) = resolved(&["student.epochs=30"], true);
+        assert_eq!(epochs, [[20, 30], [10, 30]]);
+        assert!(!shortened[0].contains("student"), "{shortened:?}");
+        let both = ["student.epochs=30", "teacher.epochs=12"];
+        assert_eq!(resolved(&both, true), (vec![vec![12, 30], vec![12, 30]], vec![]));
+    }
+
+    #[test]
+    fn a_table_that_is_set_whole_overrides_its_quick_keys_and_a_longer_name_does_not() {
+        let variant = Variant { quick: &["train.epochs=3", "epochs=8"], ..row("cumdf").0 };
+        let left = |sets: &[&str]| {
+            let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+            quick(&variant, &sets).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&["train={epochs=1}"]), ["epochs=8"]);
+        assert_eq!(left(&["epochs = 9"]), ["train.epochs=3"]);
+        assert_eq!(left(&["train.epochs_more=1", "epoch=1"]), ["train.epochs=3", "epochs=8"]);
+        let table = serde_json::json!({ "epochs": 50, "train": { "patience": 9 } });
+        assert_eq!(
+            in_words("DMD", &["epochs=8", "train.patience=2"], &table).unwrap(),
+            "DMD trains 8 epochs instead of its recipe's 50 and has train.patience = 2 instead of \
+             its recipe's 9"
+        );
     }
 
     #[test]

@@ -186,6 +186,14 @@ impl Source {
             .find(|earlier| seen(*earlier) == seen(condition))
     }
 
+    /// The conditions that the test split can answer, without those whose figures are the same as
+    /// an earlier one's.
+    pub fn distinct(&self) -> Vec<ModalitySet> {
+        let distinct =
+            |c: &ModalitySet| self.not_available(*c).is_none() && self.same_as(*c).is_none();
+        ModalitySet::CONDITIONS.into_iter().filter(distinct).collect()
+    }
+
     /// What to know about modalities that only the test split has; `None` where there are none.
     pub fn untrained(&self) -> Option<String> {
         let untrained = |m| self.in_test.contains(m) && !self.in_train.contains(m);
@@ -241,6 +249,30 @@ fn slug(name: &str) -> String {
 mod tests {
     use super::*;
 
+    impl Source {
+        /// Scores without a sample, by the name of the synthetic data, of which no file is read.
+        pub(crate) fn of_nothing(in_train: &[Modality], in_test: &[Modality]) -> Self {
+            let file = PathBuf::from("synthetic");
+            Self {
+                dataset: String::new(),
+                name: String::new(),
+                slug: String::new(),
+                file: file.clone(),
+                sha256: String::new(),
+                task: Task::Sentiment { lo: -3, hi: 3 },
+                sizes: [0; 3],
+                dims: [0; 3],
+                constant: Metrics::default(),
+                in_train: ModalitySet::of(in_train.iter().copied()),
+                in_test: ModalitySet::of(in_test.iter().copied()),
+                read: DataConfig { file, clip: 0.0, soft_labels: false },
+                configs: vec![],
+                ids: vec![],
+                labels: Labels::Scores(vec![]),
+            }
+        }
+    }
+
     #[test]
     fn names_become_folders() {
         assert_eq!(slug("CMU-MOSI (bc-LSTM features)"), "cmu-mosi-bc-lstm-features");
@@ -266,29 +298,18 @@ mod tests {
     #[test]
     fn what_is_never_trained_makes_equal_columns() {
         let [language, audio, vision] = Modality::ALL;
-        let source = |in_train: &[Modality], in_test: &[Modality]| Source {
-            dataset: String::new(),
-            name: String::new(),
-            slug: String::new(),
-            file: PathBuf::new(),
-            sha256: String::new(),
-            task: Task::Sentiment { lo: -3, hi: 3 },
-            sizes: [0; 3],
-            dims: [0; 3],
-            constant: Metrics::default(),
-            in_train: ModalitySet::of(in_train.iter().copied()),
-            in_test: ModalitySet::of(in_test.iter().copied()),
-            read: DataConfig { file: PathBuf::new(), clip: 0.0, soft_labels: false },
-            configs: vec![],
-            ids: vec![],
-            labels: Labels::Scores(vec![]),
-        };
+        let source = Source::of_nothing;
         let pairs = |source: &Source| {
             let same = |c: ModalitySet| Some(format!("{}={}", c.key(), source.same_as(c)?.key()));
             ModalitySet::CONDITIONS.into_iter().filter_map(same).collect::<Vec<_>>()
         };
+        let distinct = |source: &Source| {
+            let keys: Vec<_> = source.distinct().into_iter().map(ModalitySet::key).collect();
+            keys.join(" ")
+        };
         let mmmo = source(&[audio, vision], &[language, audio, vision]);
         assert_eq!(pairs(&mmmo), ["la=a", "lv=v", "lav=av"]);
+        assert_eq!(distinct(&mmmo), "l a v av");
         assert_eq!(
             mmmo.untrained().unwrap(),
             "the training split has no language, so language is hidden at test too: under {l} alone \
@@ -298,6 +319,8 @@ mod tests {
         assert_eq!(pairs(&blind), ["v=l", "la=a", "lv=l", "av=a", "lav=a"]);
         assert!(blind.untrained().unwrap().contains("under {l} or {v} or {l,v} alone"));
         // Without vision in the test split, its conditions are not available and equal nothing.
-        assert!(pairs(&source(&[language, audio], &[language, audio])).is_empty());
+        let no_vision = source(&[language, audio], &[language, audio]);
+        assert!(pairs(&no_vision).is_empty());
+        assert_eq!(distinct(&no_vision), "l a la");
     }
 }

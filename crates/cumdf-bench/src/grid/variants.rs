@@ -26,6 +26,12 @@ pub struct Variant {
     pub set: &'static [&'static str],
     /// [`Kind::Trained`] or [`Kind::Floor`], whether or not it is built yet.
     pub kind: Kind,
+    /// Whether it is in a table only when it is asked for: by its key, or by `--fair` beside the row
+    /// of the same method.
+    pub extra: bool,
+    /// Settings of a first look, as after `--set`, of what takes long by its recipe: a first look is
+    /// to be over in ten minutes on two cores. What the command line sets overrides them.
+    pub quick: &'static [&'static str],
 }
 
 /// How the figures of a row come about.
@@ -42,15 +48,24 @@ pub enum Work {
 /// The method of the constant answer.
 const CONSTANT: &str = "constant";
 
-/// The rows of the comparison tables, in the paper's order, then the floors.
-pub const COMPARISON: [Variant; 12] = [
+/// Both rows of DMD in a first look.
+const QUICK_DMD: &[&str] = &["epochs=8"];
+
+/// The rows of the comparison tables, in the paper's order, then the floors. Methods that are
+/// published for complete data have a second row below their own, trained as CUMDF's student is.
+pub const COMPARISON: [Variant; 15] = [
     model("self-mm", "Self-MM"),
+    masked("self-mm-mrms", "Self-MM (MRMS)", "self-mm"),
     model("cubemlp", "CubeMLP"),
-    model("dmd", "DMD"),
-    model("mctn", "MCTN"),
+    masked("cubemlp-mrms", "CubeMLP (MRMS)", "cubemlp"),
+    Variant { quick: QUICK_DMD, ..model("dmd", "DMD") },
+    Variant { quick: QUICK_DMD, ..masked("dmd-mrms", "DMD (MRMS)", "dmd") },
+    Variant { quick: &["epochs=8"], ..model("mctn", "MCTN") },
     model("emt", "EMT"),
-    model("if-mmin", "IF-MMIN"),
-    model("transm", "TransM"),
+    // As many epochs as its recipe keeps the step size constant.
+    Variant { quick: &["teacher.epochs=10", "student.epochs=20"], ..model("if-mmin", "IF-MMIN") },
+    // Its recipe's warm-up alone would take longer.
+    Variant { quick: &["epochs=10", "train.warmup_epochs=3.0"], ..model("transm", "TransM") },
     Variant { set: &["student.distillation=true"], ..model("cumdf", "CUMDF") },
     Variant {
         method: "cumdf",
@@ -64,20 +79,46 @@ pub const COMPARISON: [Variant; 12] = [
 
 /// A row of the method of that name, as it is.
 const fn model(key: &'static str, name: &'static str) -> Variant {
-    Variant { key, name, method: key, recipe: None, set: &[], kind: Kind::Trained }
+    Variant {
+        key,
+        name,
+        method: key,
+        recipe: None,
+        set: &[],
+        kind: Kind::Trained,
+        extra: false,
+        quick: &[],
+    }
+}
+
+/// A row of a method that sees complete data by its recipe: here it sees data with missing
+/// modalities in training, and is chosen on such.
+const fn masked(key: &'static str, name: &'static str, method: &'static str) -> Variant {
+    Variant { method, set: &["sees='masked'"], extra: true, ..model(key, name) }
 }
 
 const fn floor(key: &'static str, name: &'static str) -> Variant {
     Variant { kind: Kind::Floor, ..model(key, name) }
 }
 
-/// Rows that a first look leaves out, because it is to take about two minutes on two cores.
-const NOT_AT_FIRST: [&str; 1] = ["if-mmin"]; // takes as long as both rows of CUMDF
-
-/// Whether a row is built, and left out of a first look.
-pub fn is_costly(variant: &Variant) -> bool {
-    variant.work().is_some() && NOT_AT_FIRST.contains(&variant.key)
-}
+/// The keys in the order in which rows are run: CUMDF and the floors, then the others as they cost.
+const RUN_ORDER: [&str; 15] = [
+    "cumdf",
+    "cumdf-no-distillation",
+    CONSTANT,
+    "linear",
+    "mlp",
+    "self-mm",
+    "self-mm-mrms",
+    "cubemlp",
+    "cubemlp-mrms",
+    "emt",
+    "transm",
+    "if-mmin",
+    "dmd",
+    "dmd-mrms",
+    "mctn",
+];
 
 /// What stands for all rows on the command line.
 const ALL: &str = "all";
@@ -95,6 +136,12 @@ impl Variant {
         })
     }
 
+    /// Its place in the order in which rows are run.
+    pub fn turn(&self) -> usize {
+        let place = RUN_ORDER.iter().position(|key| *key == self.key);
+        place.expect("every row has a place: a test compares them")
+    }
+
     /// Its kind in a table: reserved while its method is not built.
     pub fn row_kind(&self) -> Kind {
         if self.work().is_some() { self.kind } else { Kind::Reserved }
@@ -106,11 +153,11 @@ impl Variant {
 ///
 /// The floors that there are always come along: every other row is read against them.
 ///
-/// - `first_look`: whether costly rows are left out that are not named
+/// - `fair`: whether the rows that are there only when asked for stand below those of their methods
 ///
 /// # Errors
-/// When a key is unknown, or its row not built yet.
-pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<Variant>> {
+/// When a key is unknown, or its row not built yet, or `fair` finds no row to add.
+pub fn select(all: &[Variant], keys: &[String], fair: bool) -> Result<Vec<Variant>> {
     let known = |wanted: &dyn Fn(&Variant) -> bool| {
         let keys: Vec<_> = all.iter().filter(|v| wanted(v)).map(|v| v.key).collect();
         keys.join(", ")
@@ -128,17 +175,28 @@ pub fn select(all: &[Variant], keys: &[String], first_look: bool) -> Result<Vec<
     }
     let named = |name: &str| keys.iter().any(|key| key == name);
     let whole = keys.is_empty() || named(ALL);
-    let left_out = |v: &Variant| keys.is_empty() && first_look && is_costly(v);
+    let beside = |v: &Variant| fair && v.work().is_some() && (whole || named(v.method));
+    if fair && !all.iter().any(|v| v.extra && (named(v.key) || beside(v))) {
+        let have = all.iter().filter(|v| v.extra && v.work().is_some()).map(|v| v.method);
+        let have: Vec<_> = have.collect();
+        bail!(
+            "--fair: none of the chosen rows has an (MRMS) row to go with it; those of {} have",
+            have.join(", ")
+        );
+    }
     let chosen = |v: &&Variant| match v.row_kind() {
         Kind::Floor => true,
+        _ if v.extra => named(v.key) || beside(v),
         Kind::Reserved => whole,
-        Kind::Trained => named(v.key) || (whole && !left_out(v)),
+        Kind::Trained => whole || named(v.key),
     };
     Ok(all.iter().filter(chosen).copied().collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use cumdf_train::config::Config;
+
     use super::*;
 
     fn keys(wanted: &[&str]) -> Result<Vec<&'static str>> {
@@ -148,17 +206,63 @@ mod tests {
 
     #[test]
     fn rows_are_chosen_by_key_and_the_floors_stay() {
-        assert_eq!(keys(&[]).unwrap().len(), COMPARISON.len());
-        assert_eq!(keys(&["all"]).unwrap().len(), COMPARISON.len());
+        let plain: Vec<_> = COMPARISON.iter().filter(|v| !v.extra).map(|v| v.key).collect();
+        assert_eq!(plain.len(), 12);
+        assert_eq!(keys(&[]).unwrap(), plain);
+        assert_eq!(keys(&["all"]).unwrap(), plain);
         let chosen = keys(&["cumdf"]).unwrap();
         assert_eq!(chosen[..2], ["cumdf", "constant"]);
         assert!(chosen.iter().all(|key| ["cumdf", "constant", "linear", "mlp"].contains(key)));
         let err = keys(&["cumdv"]).unwrap_err().to_string();
-        assert!(err.contains("known are self-mm, cubemlp"), "{err}");
-        let at_first = select(&COMPARISON, &[], true).unwrap();
-        for key in NOT_AT_FIRST {
-            let live = COMPARISON.iter().any(|v| v.key == key && v.work().is_some());
-            assert_eq!(at_first.iter().any(|v| v.key == key), !live, "{key}");
+        assert!(err.contains("known are self-mm, self-mm-mrms, cubemlp"), "{err}");
+    }
+
+    #[test]
+    fn the_rows_that_are_asked_for_stand_below_those_of_their_methods() {
+        let fair = |wanted: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+            let rows = select(&COMPARISON, &wanted, true)?;
+            Ok::<Vec<_>, anyhow::Error>(rows.into_iter().map(|v| v.key).collect())
+        };
+        assert_eq!(fair(&["self-mm"]).unwrap()[..3], ["self-mm", "self-mm-mrms", "constant"]);
+        for alone in [keys(&["self-mm-mrms"]), fair(&["self-mm-mrms"])] {
+            assert_eq!(alone.unwrap()[..2], ["self-mm-mrms", "constant"]);
+        }
+        for all in [fair(&[]).unwrap(), fair(&["all"]).unwrap()] {
+            for v in COMPARISON.iter().filter(|v| v.extra) {
+                let at = all.iter().position(|key| *key == v.key);
+                assert_eq!(at.is_some(), v.work().is_some(), "{}", v.key);
+                assert!(at.is_none_or(|at| all[at - 1] == v.method), "{all:?}");
+            }
+        }
+        let err = fair(&["cumdf"]).unwrap_err().to_string();
+        assert!(err.starts_with("--fair: none of the chosen rows"), "{err}");
+        assert!(err.contains("self-mm"), "{err}");
+    }
+
+    #[test]
+    fn every_row_has_one_place_in_the_order_of_running() {
+        let mut places = COMPARISON.map(|v| v.turn());
+        places.sort_unstable();
+        assert!(places.iter().copied().eq(0..COMPARISON.len()), "{places:?}");
+    }
+
+    /// Every key is the method's, and every value less than the recipe's.
+    #[test]
+    fn a_first_look_shortens_what_takes_long_and_nothing_else() {
+        for v in COMPARISON.iter().filter(|v| !v.quick.is_empty()) {
+            let Some(Work::Train(entry)) = v.work() else { continue };
+            let resolve = |sets: &[&str]| {
+                let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+                let config = Config::resolve(Some(entry.name), None, None, &sets);
+                config.unwrap_or_else(|err| panic!("{}: {err:#}", v.key)).to_json()
+            };
+            let (recipe, quick) = (resolve(&[]), resolve(v.quick));
+            for set in v.quick {
+                let at = format!("/{}", set.split('=').next().unwrap().replace('.', "/"));
+                let [own, less] = [&recipe, &quick].map(|table| table.pointer(&at).unwrap());
+                assert!(less.as_f64() < own.as_f64(), "{}: {set}, and its recipe {own}", v.key);
+            }
         }
     }
 

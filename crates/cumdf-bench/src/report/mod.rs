@@ -8,6 +8,7 @@ mod latex;
 mod markdown;
 mod records;
 pub mod standing;
+pub mod summary;
 pub mod table;
 mod terminal;
 mod words;
@@ -25,8 +26,8 @@ use self::table::Table;
 pub use self::{
     latex::latex,
     markdown::markdown,
-    records::{Record, csv, json},
-    terminal::{terminal, width, wrap},
+    records::{CostRecord, Record, csv, json},
+    terminal::{figure, terminal, width, wrap},
 };
 
 /// Writes `<name>.json`, `.csv`, `.md` and `.tex` into `dir` and returns their paths.

@@ -1,4 +1,5 @@
-//! The long form of a [`Table`], for programs: JSON and CSV, one record per figure.
+//! The long form of a [`Table`], for programs: JSON and CSV, one record per figure; in JSON also one
+//! per row that was trained, of what that cost.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -70,14 +71,58 @@ impl Table {
     }
 }
 
-/// A list of [`Record`]s, one a line.
-pub fn json(table: &Table) -> Result<String> {
-    let lines: Vec<_> =
-        table.records().iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-    Ok(format!("[\n{}\n]\n", lines.join(",\n")))
+/// What the training of a row cost; rows that are not trained have none.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CostRecord<'a> {
+    /// [`Section::dataset`](super::table::Section::dataset).
+    pub dataset: &'a str,
+    /// [`Row::model`](super::table::Row::model).
+    pub model: &'a str,
+    /// [`Cost::parameters`](super::table::Cost::parameters).
+    pub parameters: u64,
+    /// [`Cost::seeds`](super::table::Cost::seeds).
+    pub seeds: usize,
+    /// [`Cost::seconds`](super::table::Cost::seconds).
+    pub seconds: f64,
+    /// [`Cost::epochs`](super::table::Cost::epochs).
+    pub epochs: f64,
+    /// [`Cost::seconds_per_epoch`](super::table::Cost::seconds_per_epoch).
+    pub seconds_per_epoch: f64,
 }
 
-/// The same records with a head; what is missing is empty.
+impl Table {
+    /// One record per data set and trained row, in this order.
+    pub fn costs(&self) -> Vec<CostRecord<'_>> {
+        let mut records = Vec::new();
+        for section in &self.sections {
+            for row in &section.rows {
+                records.extend(row.cost.map(|cost| CostRecord {
+                    dataset: &section.dataset,
+                    model: &row.model,
+                    parameters: cost.parameters,
+                    seeds: cost.seeds,
+                    seconds: cost.seconds,
+                    epochs: cost.epochs,
+                    seconds_per_epoch: cost.seconds_per_epoch(),
+                }));
+            }
+        }
+        records
+    }
+}
+
+/// An object of two lists, [`Record`]s under `figures` and [`CostRecord`]s under `costs`, one a line.
+pub fn json(table: &Table) -> Result<String> {
+    let (figures, costs) = (lines(&table.records())?, lines(&table.costs())?);
+    Ok(format!("{{\n\"figures\": [\n{figures}\n],\n\"costs\": [\n{costs}\n]\n}}\n"))
+}
+
+fn lines(records: &[impl Serialize]) -> Result<String> {
+    let lines: Vec<_> = records.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    Ok(lines.join(",\n"))
+}
+
+/// The [`Record`]s with a head; what is missing is empty.
 pub fn csv(table: &Table) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for record in table.records() {

@@ -70,13 +70,13 @@ impl Section {
 
     /// How many figures of `row` beat the floor, over the metrics of [`Section::counted`].
     ///
-    /// Columns that the data cannot answer and those that repeat another are left out, as is what
-    /// failed or was not measured; so `total` may be 0.
+    /// Columns that the data cannot answer and those that repeat or sum up others are left out, as is
+    /// what failed or was not measured; so `total` may be 0.
     pub fn beaten(&self, row: &Row) -> Count {
         let mut count = Count::default();
         for metric in &self.counted {
             let Some(m) = self.metrics.iter().position(|other| other == metric) else { continue };
-            let columns = (0..self.columns.len()).filter(|c| self.columns[*c].same_as.is_none());
+            let columns = (0..self.columns.len()).filter(|c| self.columns[*c].counts());
             let verdicts: Vec<_> = columns.filter_map(|c| self.beats_floor(row, c, m)).collect();
             let beaten = verdicts.iter().filter(|beats| **beats).count();
             count.beaten += beaten;

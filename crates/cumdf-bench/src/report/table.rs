@@ -6,6 +6,8 @@
 
 use cumdf_train::metrics::Metric;
 
+use super::summary::Summary;
+
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -42,13 +44,22 @@ pub struct Section {
 /// One column of a section.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Column {
-    /// Name in JSON and CSV, for example `la`.
+    /// Name in JSON and CSV, for example `la` or `mean`.
     pub key: String,
     /// Name in a head, for example `{l,a}`.
     pub label: String,
     /// Key of an earlier column with the same figures for a reason that lies in the data, such as a
     /// modality that is never trained. Counts leave this column out.
     pub same_as: Option<String>,
+    /// What it makes of the other columns; `None` for a condition of its own. Counts leave it out.
+    pub summary: Option<Summary>,
+}
+
+impl Column {
+    /// Whether counts go over it: it neither repeats nor sums up others.
+    pub fn counts(&self) -> bool {
+        self.same_as.is_none() && self.summary.is_none()
+    }
 }
 
 /// One row of a section.
@@ -62,6 +73,28 @@ pub struct Row {
     pub kind: Kind,
     /// `[column][metric]`.
     pub cells: Vec<Vec<Cell>>,
+    /// What its training cost; `None` for what is not trained.
+    pub cost: Option<Cost>,
+}
+
+/// What the training of a row cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Trained parameters of the network that answers.
+    pub parameters: u64,
+    /// Number of seeds that were trained to the end.
+    pub seeds: usize,
+    /// Seconds of training, all stages together: mean over seeds.
+    pub seconds: f64,
+    /// Epochs, all stages together: mean over seeds.
+    pub epochs: f64,
+}
+
+impl Cost {
+    /// Seconds of an epoch, whatever its stage.
+    pub fn seconds_per_epoch(&self) -> f64 {
+        self.seconds / self.epochs
+    }
 }
 
 /// What a row is there for.

@@ -6,7 +6,7 @@ use comfy_table::{Table as Grid, presets};
 use cumdf_train::metrics::Metric;
 
 use super::{
-    table::{Kind, Row, Section, Table},
+    table::{Estimate, Kind, Row, Section, Table},
     words::{caption, not_built, notes, paper_cells, word},
 };
 
@@ -23,21 +23,30 @@ pub fn width() -> usize {
     said.filter(|n| *n > 0).or_else(seen).unwrap_or(USUAL).max(NARROWEST)
 }
 
-/// One grid per data set and metric, the headline metrics or all of them: rows are models, each
+/// One grid per data set and metric, the headline metrics or, with `verbose`, all of them, and what
+/// the trainings cost: rows are models, each
 /// followed by the paper's figures. Rows that are reserved show those alone.
 ///
 /// Lines have at most `width` characters, as far as words and figures allow: columns that do not fit
 /// beside each other continue in another grid below.
-pub fn terminal(table: &Table, all_metrics: bool, width: usize) -> String {
+pub fn terminal(table: &Table, verbose: bool, width: usize) -> String {
     let mut out = wrap(&table.title, "", width);
     for section in &table.sections {
         let title = format!("{}: {}", section.dataset, section.summary);
         let _ = write!(out, "\n{}", wrap(&title, "", width));
-        let metrics = if all_metrics { &section.metrics } else { section.headline() };
+        let metrics = if verbose { &section.metrics } else { section.headline() };
         for grid in grids(section, metrics, width) {
             let _ = writeln!(out, "\n{grid}");
         }
+        let with_costs = verbose && section.rows.iter().any(|row| row.cost.is_some());
+        if with_costs {
+            let grid = |_, block| cost_grid(section, block);
+            for grid in folded(1, COST_HEADS.len(), width, grid) {
+                let _ = writeln!(out, "\n{grid}");
+            }
+        }
         let mut notes = notes(section);
+        notes.extend(with_costs.then(|| COST_NOTE.to_owned()));
         notes.extend(not_built(section).map(|names| format!("not built yet: {names}")));
         if metrics.len() < section.metrics.len() {
             let others: Vec<_> =
@@ -75,18 +84,31 @@ pub fn wrap(text: &str, lead: &str, width: usize) -> String {
 /// One grid per metric, or several, of the same columns for every metric, where one would be too
 /// wide.
 fn grids(section: &Section, metrics: &[Metric], width: usize) -> Vec<String> {
-    let n = section.columns.len().max(1);
+    let grid = |i: usize, block| grid(section, i, block);
+    folded(metrics.len(), section.columns.len(), width, grid)
+}
+
+/// `n` grids in as few blocks of their columns as are needed for lines of at most `width`
+/// characters, if that can be.
+fn folded(
+    n: usize,
+    n_columns: usize,
+    width: usize,
+    grid: impl Fn(usize, Range<usize>) -> String,
+) -> Vec<String> {
+    let most = n_columns.max(1);
     let folded = |n_blocks: usize| {
-        let per_block = n.div_ceil(n_blocks);
+        let per_block = most.div_ceil(n_blocks);
         let blocks = move || {
-            (0..section.columns.len())
+            (0..n_columns)
                 .step_by(per_block)
-                .map(move |first| first..section.columns.len().min(first + per_block))
+                .map(move |first| first..n_columns.min(first + per_block))
         };
-        (0..metrics.len()).flat_map(move |i| blocks().map(move |block| grid(section, i, block)))
+        let grid = &grid;
+        (0..n).flat_map(move |i| blocks().map(move |block| grid(i, block)))
     };
     let fits = |n_blocks: &usize| folded(*n_blocks).all(|grid| line_width(&grid) <= width);
-    folded((1..=n).find(fits).unwrap_or(n)).collect()
+    folded((1..=most).find(fits).unwrap_or(most)).collect()
 }
 
 fn line_width(text: &str) -> usize {
@@ -96,21 +118,68 @@ fn line_width(text: &str) -> usize {
 /// The grid of one metric over some of the columns.
 fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
     let metric = &section.metrics[i];
-    let mut grid = Grid::new();
-    grid.load_preset(presets::NOTHING);
     let heads = columns.clone().map(|c| section.columns[c].label.clone());
-    grid.set_header(once(caption(metric)).chain(heads));
+    let mut lines = vec![once(caption(metric)).chain(heads).collect()];
     for row in &section.rows {
         let reserved = row.kind == Kind::Reserved;
         if !reserved {
             let cells = columns.clone().map(|c| cell(section, row, c, i));
-            grid.add_row(once(row.name.clone()).chain(cells));
+            lines.push(once(row.name.clone()).chain(cells).collect());
         }
         if let Some(figures) = paper_cells(row, i, metric) {
             let name = if reserved { format!("{}, paper", row.name) } else { "  paper".to_owned() };
-            grid.add_row(once(name).chain(figures[columns.clone()].iter().cloned()));
+            lines.push(once(name).chain(figures[columns.clone()].iter().cloned()).collect());
         }
     }
+    lay_out(lines)
+}
+
+/// What the training of the rows cost, some of the columns.
+fn cost_grid(section: &Section, columns: Range<usize>) -> String {
+    let line = |name: &str, cells: [String; COST_HEADS.len()]| {
+        once(name.to_owned()).chain(cells[columns.clone()].iter().cloned()).collect()
+    };
+    let row = |row: &Row| {
+        let cost = row.cost?;
+        let per_epoch = cost.seconds_per_epoch();
+        let cells = [
+            grouped(cost.parameters),
+            format!("{:.1}", cost.seconds),
+            format!("{:.1}", cost.epochs),
+            format!("{per_epoch:.2}"),
+        ];
+        Some(line(&row.name, cells))
+    };
+    let head = line("Cost of training", COST_HEADS.map(str::to_owned));
+    lay_out(once(head).chain(section.rows.iter().filter_map(row)).collect())
+}
+
+const COST_HEADS: [&str; 4] = ["parameters", "s per seed", "epochs", "s per epoch"];
+
+const COST_NOTE: &str = "cost of training: parameters are those of the network that answers; seconds \
+     and epochs are of all stages together, validation included, mean over seeds, each in a process \
+     of one thread while others ran beside it";
+
+/// `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Lines of cells, the head first, as aligned columns.
+fn lay_out(lines: Vec<Vec<String>>) -> String {
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING);
+    let mut lines = lines.into_iter();
+    grid.set_header(lines.next().unwrap_or_default());
+    grid.add_rows(lines);
     for (c, column) in grid.column_iter_mut().enumerate() {
         column.set_padding((0, if c == 0 { 3 } else { 2 }));
     }
@@ -121,25 +190,35 @@ fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
     format!("{head}\n{rule}\n{}", body.join("\n"))
 }
 
-/// Mean and spread in as few characters as they are read with, and whether they beat the floor:
-/// `1.203±.012*`, `68.60±1.2`.
+/// A [`figure`], with a mark when it beats the floor; or the word in its place.
 fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
     let value = &row.cells[column][i].value;
     let Some(estimate) = value.estimate() else {
         return word(value).unwrap_or_default().to_owned();
     };
-    let metric = &section.metrics[i];
+    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
+    figure(&section.metrics[i], estimate) + mark
+}
+
+/// Mean and spread in as few characters as they are read with: `1.203±.012`, `68.60±1.2`.
+pub fn figure(metric: &Metric, estimate: &Estimate) -> String {
     let spread = estimate.std.map(|s| match metric.is_fraction() {
         true => format!("±{:.1}", metric.reported(s)),
         false => format!("±{}", format!("{s:.3}").trim_start_matches('0')),
     });
-    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
-    format!("{}{}{mark}", metric.format(estimate.mean), spread.unwrap_or_default())
+    format!("{}{}", metric.format(estimate.mean), spread.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_numbers_are_read_in_groups() {
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n), text);
+        }
+    }
 
     #[test]
     fn notes_wrap_at_words_and_are_set_in() {

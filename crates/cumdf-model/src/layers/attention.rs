@@ -80,7 +80,8 @@ pub(crate) fn join_heads(x: &Tensor) -> Tensor {
 /// Scaled dot-product attention of heads, `[B, h, T_q, d / h]`.
 ///
 /// - `q`: `[B, h, T_q, d / h]`; `k`, `v`: `[B, h, T_k, d / h]`
-/// - `open`: bool, expandable to `[B, h, T_q, T_k]`: the keys that a query reads, at least one each
+/// - `open`: expandable to `[B, h, T_q, T_k]`; bool: the keys that a query reads, at least one each;
+///   or numbers that are added to the logits
 /// - `dropout`: of the weights, 0 outside training
 pub(crate) fn attention(
     q: &Tensor,

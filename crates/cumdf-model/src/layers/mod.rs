@@ -12,7 +12,7 @@ pub(crate) use attention::{TransformerLayer, attention, join_heads, split_heads}
 pub(crate) use mlp::Mlp3;
 pub(crate) use norm::{BatchNorm, BatchStats, LayerNorm};
 pub(crate) use position::sinusoid;
-pub(crate) use recurrent::{BiRnn, Lstm, Turn, last_step, max_over_steps};
+pub(crate) use recurrent::{BiRnn, Lstm, Turn, last_step, lstm_step, max_over_steps};
 pub(crate) use text_cnn::TextCnn;
 
 use tch::{
@@ -64,9 +64,22 @@ impl Linear {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
+    /// The same for samples that are columns, `[in, N]` to `[out, N]`.
+    pub(crate) fn on_columns(&self, x: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => bias.unsqueeze(1).addmm(&self.weight, x),
+            None => self.weight.mm(x),
+        }
+    }
+
     /// The matrix `[out, in]`.
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
+    }
+
+    /// The vector `[out]` of a layer that has one.
+    pub(crate) fn bias(&self) -> &Tensor {
+        self.bias.as_ref().expect("the layer was made with a bias")
     }
 }
 

@@ -25,6 +25,16 @@ impl LayerNorm {
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
+
+    /// What the normalised is multiplied by, `[d]`.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// What is added then, `[d]`.
+    pub(crate) fn bias(&self) -> &Tensor {
+        &self.bias
+    }
 }
 
 /// `torch.nn.BatchNorm1d` on `[B, d]`, whose statistics another pass can share.

@@ -50,12 +50,26 @@ impl Lstm {
         let weights = self.weights.each_ref().map(Tensor::shallow_clone);
         x.lstm(&state, &weights, true, 1, 0.0, train, false, true).0
     }
+
+    /// The outputs of `N` layers of one width that do not read each other, in one loop over time:
+    /// `[N, B, T, d]` to `[N, B, T, h]`.
+    pub(crate) fn side_by_side(layers: &[&Self], x: &Tensor) -> Tensor {
+        let (n, b, t, d) = x.size4().expect("x is [N, B, T, d]");
+        let stack = |part: usize| {
+            let parts: Vec<_> = layers.iter().map(|layer| &layer.weights[part]).collect();
+            Tensor::stack(&parts, 0)
+        };
+        let bias = (stack(2) + stack(3)).unsqueeze(1); // [N, 1, 4h]
+        let inputs = bias.baddbmm(&x.reshape([n, b * t, d]), &stack(0).transpose(1, 2), 1.0, 1.0);
+        let steps = inputs.view([n, b, t, -1]).permute([2, 0, 1, 3]).contiguous().unbind(0);
+        Tensor::stack(&lstm_states(&steps, &stack(1).transpose(1, 2)), 2)
+    }
 }
 
 /// Turns sequences round inside their own lengths; what lies beyond stays where it is.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    rows: Tensor,   // [B, T] i64: where each step comes from
+    rows: Tensor,   // [B T] i64: where each step of each sample comes from
     beyond: Tensor, // [B, T, 1] bool: padding
 }
 
@@ -65,13 +79,15 @@ impl Turn {
         let steps = valid.size()[1];
         let time = Tensor::arange(steps, (Kind::Int64, valid.device())).unsqueeze(0); // [1, T]
         let length = valid.sum_dim_intlist([1i64].as_slice(), true, Kind::Int64); // [B, 1]
-        let rows = (&length - 1 - &time).where_self(valid, &time);
+        let rows = (&length - 1 - &time).where_self(valid, &time); // [B, T]
+        let first = Tensor::arange(valid.size()[0], (Kind::Int64, valid.device())) * steps;
+        let rows = (rows + first.unsqueeze(1)).flatten(0, 1);
         Self { rows, beyond: valid.logical_not().unsqueeze(-1) }
     }
 
     /// `x [B, T, d]` turned round; its own inverse.
     pub(crate) fn apply(&self, x: &Tensor) -> Tensor {
-        x.gather(1, &self.rows.unsqueeze(-1).expand_as(x), false)
+        x.flatten(0, 1).index_select(0, &self.rows).view_as(x) // whole rows, not single numbers
     }
 }
 
@@ -119,6 +135,11 @@ impl BiRnn {
         Self { cell, directions, hidden }
     }
 
+    /// Channels `h` of each direction.
+    pub(crate) fn hidden(&self) -> i64 {
+        self.hidden
+    }
+
     /// The recurrent matrices `[Gh, h]`, forward and backward, for another initialisation.
     pub(crate) fn recurrent(&self) -> [&Tensor; 2] {
         self.directions.each_ref().map(|weights| &weights[1])
@@ -137,24 +158,62 @@ impl BiRnn {
         xs: [&Tensor; N],
         turn: &Turn,
     ) -> [[Tensor; 2]; N] {
-        let cell = layers[0].cell;
-        let mut inputs = Vec::with_capacity(2 * N);
-        for (layer, x) in layers.iter().zip(xs) {
-            for (weights, x) in layer.directions.iter().zip([x.shallow_clone(), turn.apply(x)]) {
-                let [w, _, b_ih, b_hh] = weights;
-                let w = w.narrow(1, 0, x.size()[2]);
-                let bias = match cell {
-                    Cell::Lstm => b_ih + b_hh,
-                    Cell::Gru => b_ih.shallow_clone(), // the other is added inside its reset gate
-                };
-                inputs.push(x.linear(&w, Some(&bias))); // [B, T, Gh]
-            }
-        }
+        let read = layers.iter().zip(xs).map(|(layer, x)| layer.read(x, turn));
+        let outs = Self::run_on(&layers, &read.collect::<Vec<_>>(), turn);
+        outs.try_into().expect("an output per layer")
+    }
+
+    /// What `x [B, T, d]` adds to the gates, biases included: forward and, turned round, backward,
+    /// `[B, T, Gh]` each.
+    pub(crate) fn read(&self, x: &Tensor, turn: &Turn) -> [Tensor; 2] {
+        let d = x.size()[2];
+        let xs = [x.shallow_clone(), turn.apply(x)];
+        std::array::from_fn(|direction| {
+            let (w, bias) = self.input(direction, d);
+            xs[direction].linear(&w, Some(&bias))
+        })
+    }
+
+    /// The same for the input `x W^T + b`, which may be far wider than `x` and is not made: both
+    /// linear maps are one.
+    ///
+    /// - `x`: `[B, T, k]`; `weight`: `[d, k]`; `bias`: `[d]`
+    pub(crate) fn read_through(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        turn: &Turn,
+    ) -> [Tensor; 2] {
+        let xs = [x.shallow_clone(), turn.apply(x)];
+        std::array::from_fn(|direction| {
+            let (w, own) = self.input(direction, weight.size()[0]);
+            xs[direction].linear(&w.matmul(weight), Some(&own.addmv(&w, bias)))
+        })
+    }
+
+    /// The input's matrix `[Gh, d]` for the first `d` channels, and what is added to it, `[Gh]`.
+    fn input(&self, direction: usize, d: i64) -> (Tensor, Tensor) {
+        let [w, _, b_ih, b_hh] = &self.directions[direction];
+        let bias = match self.cell {
+            Cell::Lstm => b_ih + b_hh,
+            Cell::Gru => b_ih.shallow_clone(), // the other is added inside its reset gate
+        };
+        (w.narrow(1, 0, d), bias)
+    }
+
+    /// [`BiRnn::run`] on what each layer made of its input, by [`BiRnn::read`].
+    pub(crate) fn run_on(
+        layers: &[&Self],
+        inputs: &[[Tensor; 2]],
+        turn: &Turn,
+    ) -> Vec<[Tensor; 2]> {
         let directions = || layers.iter().flat_map(|layer| &layer.directions);
         let weight: Vec<_> = directions().map(|weights| weights[1].transpose(0, 1)).collect();
         let weight = Tensor::stack(&weight, 0); // [2N, h, Gh]
+        let inputs: Vec<_> = inputs.iter().flatten().collect(); // [B, T, Gh] each
         let steps = Tensor::stack(&inputs, 0).permute([2, 0, 1, 3]).contiguous().unbind(0);
-        let states = match cell {
+        let states = match layers[0].cell {
             Cell::Lstm => lstm_states(&steps, &weight),
             Cell::Gru => {
                 let bias: Vec<_> = directions().map(|weights| weights[3].unsqueeze(0)).collect();
@@ -163,7 +222,8 @@ impl BiRnn {
         };
         let states = Tensor::stack(&states, 2); // [2N, B, T, h]
         let out = |place: usize| states.get(place as i64).masked_fill(&turn.beyond, 0.0);
-        std::array::from_fn(|i| [out(2 * i), turn.apply(&out(2 * i + 1))])
+        let both = |i: usize| [out(2 * i), turn.apply(&out(2 * i + 1))];
+        (0..layers.len()).map(both).collect()
     }
 }
 
@@ -326,6 +386,28 @@ mod tests {
         let [narrow] = BiRnn::run([&rnn], [&x], &turn);
         let [wide] = BiRnn::run([&rnn], [&full], &turn);
         narrow.iter().zip(&wide).for_each(|(narrow, wide)| assert_close(narrow, wide, 1e-6));
+    }
+
+    #[test]
+    fn reading_through_a_linear_layer_is_reading_what_it_makes() {
+        let vs = VarStore::new(Device::Cpu);
+        let rnn = BiRnn::lstm(&vs.root(), 0, 6, 3); // the layer fills 5 of its 6 channels
+        let (x, weight, bias) = (wave(&[2, 4, 2]), wave(&[5, 2]), wave(&[5]));
+        let turn = Turn::new(&valid(&[4, 3], 4));
+        let made = rnn.read(&x.linear(&weight, Some(&bias)), &turn);
+        let through = rnn.read_through(&x, &weight, &bias, &turn);
+        made.iter().zip(&through).for_each(|(made, got)| assert_close(got, made, 1e-6));
+    }
+
+    #[test]
+    fn layers_of_one_direction_run_side_by_side_as_each_alone() {
+        let vs = VarStore::new(Device::Cpu);
+        let lstms = ["a", "b"].map(|name| Lstm::new(&(vs.root() / name), 4, 3));
+        let x = wave(&[2, 3, 5, 4]);
+        let together = Lstm::side_by_side(&lstms.each_ref(), &x);
+        for (i, lstm) in (0..).zip(&lstms) {
+            assert_close(&together.get(i), &lstm.forward(&x.get(i), false), 1e-6);
+        }
     }
 
     #[test]

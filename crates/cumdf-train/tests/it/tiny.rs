@@ -99,11 +99,14 @@ pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
     edited(recipe, |key, last, value| match value {
         Value::Integer(_) if last == "epochs" => Some(epochs.to_string()),
         Value::Integer(n) if key.starts_with("model.") && *n > 8 => Some("8".into()),
+        Value::Integer(n) if last == "n_heads" && 8 % n != 0 => Some("4".into()),
+        Value::Float(_) if last == "warmup_epochs" => Some("0.0".into()), // few epochs
         Value::Array(sizes)
             if key.starts_with("model.") && sizes.len() == 3 && last.ends_with("dims") =>
         {
             Some("[8, 6, 4]".into())
         }
+        Value::Array(_) if key == "model.blocks" => Some("[[6, 3, 8], [4, 3, 6]]".into()),
         Value::Table(_) if last == "schedule" => Some("'constant'".into()),
         _ => None,
     })
@@ -121,7 +124,9 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
         ("weight_decay" | "inter", _) => Some("0.0".into()),
         ("drop_ratios", _) => Some("[0.0]".into()),
         (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
+        ("n_heads", Value::Integer(n)) if 48 % n != 0 => Some("4".into()),
         (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),
+        ("n_heads", Value::Integer(_)) => Some("4".into()), // divides every width here
         _ => None,
     })
 }
