@@ -9,6 +9,8 @@ use tch::{
     nn::{Init, Path},
 };
 
+use super::Linear;
+
 /// Mode of an LSTM in cuDNN's own numbering.
 const CUDNN_LSTM: i64 = 2;
 
@@ -49,6 +51,48 @@ impl Lstm {
         let state = [zeros.shallow_clone(), zeros];
         let weights = self.weights.each_ref().map(Tensor::shallow_clone);
         x.lstm(&state, &weights, true, 1, 0.0, train, false, true).0
+    }
+}
+
+/// An [`Lstm`] with one linear layer after every state: a modality as a sequence, and as the vector
+/// of its last valid step. Variables: `lstm` and, where there is the layer, `out`.
+#[derive(Debug)]
+pub(crate) struct LstmEncoder {
+    lstm: Lstm,          // [B, T, d] -> [B, T, h]
+    out: Option<Linear>, // h -> out
+}
+
+impl LstmEncoder {
+    pub(crate) fn new(vs: &Path, in_dim: i64, hidden: i64, out_dim: i64) -> Self {
+        let lstm = Lstm::new(&(vs / "lstm"), in_dim, hidden);
+        Self { lstm, out: Some(Linear::new(&(vs / "out"), hidden, out_dim)) }
+    }
+
+    /// The same without the layer where it would not change the width.
+    pub(crate) fn lean(vs: &Path, in_dim: i64, hidden: i64, out_dim: i64) -> Self {
+        if hidden != out_dim {
+            return Self::new(vs, in_dim, hidden, out_dim);
+        }
+        Self { lstm: Lstm::new(&(vs / "lstm"), in_dim, hidden), out: None }
+    }
+
+    /// Every step, `[B, T, d]` to `[B, T, out]`; what lies beyond a sample's length means nothing.
+    pub(crate) fn seq(&self, x: &Tensor, train: bool) -> Tensor {
+        self.project(self.lstm.forward(x, train))
+    }
+
+    /// The last valid step, `[B, T, d]` to `[B, out]`.
+    ///
+    /// - `valid`: `[B, T]` bool, true for the sample's first `len >= 1` steps
+    pub(crate) fn last(&self, x: &Tensor, valid: &Tensor, train: bool) -> Tensor {
+        self.project(last_step(&self.lstm.forward(x, train), valid))
+    }
+
+    fn project(&self, states: Tensor) -> Tensor {
+        match &self.out {
+            Some(out) => out.forward(&states),
+            None => states,
+        }
     }
 }
 
@@ -326,6 +370,25 @@ mod tests {
         let [narrow] = BiRnn::run([&rnn], [&x], &turn);
         let [wide] = BiRnn::run([&rnn], [&full], &turn);
         narrow.iter().zip(&wide).for_each(|(narrow, wide)| assert_close(narrow, wide, 1e-6));
+    }
+
+    #[test]
+    fn a_vector_is_the_sequence_at_its_last_valid_step() {
+        let vs = VarStore::new(Device::Cpu);
+        let encoder = LstmEncoder::new(&vs.root(), 4, 5, 3);
+        let (x, valid) = (wave(&[3, 6, 4]), valid(&[6, 2, 1], 6));
+        let last = last_step(&encoder.seq(&x, false), &valid);
+        assert_close(&encoder.last(&x, &valid, false), &last, 1e-6);
+    }
+
+    #[test]
+    fn a_lean_encoder_has_no_layer_that_keeps_the_width() {
+        for (out_dim, n_variables) in [(5, 4), (3, 6)] {
+            let vs = VarStore::new(Device::Cpu);
+            let encoder = LstmEncoder::lean(&vs.root(), 4, 5, out_dim);
+            assert_eq!(vs.len(), n_variables);
+            assert_eq!(encoder.seq(&wave(&[2, 3, 4]), false).size(), [2, 3, out_dim]);
+        }
     }
 
     #[test]
