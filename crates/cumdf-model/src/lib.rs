@@ -2,12 +2,13 @@
 //! and runs no training loop.
 //!
 //! [`cumdf`] is the paper's network; every other method has one file of its own: [`self_mm`],
-//! [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
+//! [`emt`], [`if_mmin`], the floor [`mlp`]. [`answer`] says what networks answer, [`shape`] what the data decide about them,
 //! [`loss`] holds the losses that several share, [`checkpoint`] the file format.
 
 pub mod answer;
 pub mod checkpoint;
 pub mod cumdf;
+pub mod emt;
 pub mod if_mmin;
 mod layers;
 pub mod loss;
