@@ -14,6 +14,7 @@ use crate::{config::Config, learners, method::Entry, strict::did_you_mean};
 /// Every method this program can train, in the order of tables.
 pub static METHODS: &[&Entry] = &[
     &learners::self_mm::ENTRY,
+    &learners::emt::ENTRY,
     &learners::if_mmin::ENTRY,
     &learners::cumdf::ENTRY,
     &learners::mlp::ENTRY,

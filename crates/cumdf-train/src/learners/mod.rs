@@ -1,6 +1,7 @@
 //! The learners: one file per method, with its settings, its losses and its line for the registry.
 
 pub mod cumdf;
+pub mod emt;
 pub mod if_mmin;
 pub mod mlp;
 pub mod self_mm;
