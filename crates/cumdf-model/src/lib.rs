@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod cubemlp;
 pub mod cumdf;
 pub mod dmd;
+pub mod emt;
 pub mod if_mmin;
 mod layers;
 pub mod loss;

@@ -31,7 +31,7 @@ use tch::{Kind, Reduction, Tensor, nn::Path};
 
 use crate::{
     answer::{Answer, Predictor},
-    layers::{Linear, Lstm, Mlp3, last_step},
+    layers::{LstmEncoder, Mlp3},
     problems,
     shape::Shape,
 };
@@ -134,16 +134,9 @@ impl SelfMmConfig {
 /// Variables: `<modality>.lstm`, `<modality>.out`, `head.<s>.linear{1,2,3}` with `s` of [`HEADS`].
 #[derive(Debug)]
 pub struct SelfMm {
-    encoders: [Encoder; 3],
+    encoders: [LstmEncoder; 3],
     heads: [Mlp3; 4],
     task: Task,
-}
-
-/// An LSTM whose last valid state becomes the modality's vector.
-#[derive(Debug)]
-struct Encoder {
-    lstm: Lstm,  // [B, T, d] -> [B, T, h]
-    out: Linear, // h -> out
 }
 
 /// One pass through all heads, in the order of [`HEADS`].
@@ -164,12 +157,8 @@ impl SelfMm {
         let bad = cfg.problems();
         ensure!(bad.is_empty(), "{}", bad.join("\n  "));
         let encoders = Modality::ALL.map(|m| {
-            let vs = vs / m.name();
-            let hidden = cfg.hidden(m);
-            Encoder {
-                lstm: Lstm::new(&(&vs / "lstm"), shape.dims[m.index()], hidden),
-                out: Linear::new(&(&vs / "out"), hidden, cfg.out(m)),
-            }
+            let in_dim = shape.dims[m.index()];
+            LstmEncoder::new(&(vs / m.name()), in_dim, cfg.hidden(m), cfg.out(m))
         });
         let [language, audio, vision] = Modality::ALL.map(|m| cfg.out(m));
         let in_dims = [language + audio + vision, language, audio, vision];
@@ -193,10 +182,7 @@ impl SelfMm {
 
     /// The modalities' vectors, `[B, out_m]` each.
     fn encode(&self, inputs: &Inputs, train: bool) -> [Tensor; 3] {
-        std::array::from_fn(|m| {
-            let Encoder { lstm, out } = &self.encoders[m];
-            out.forward(&last_step(&lstm.forward(&inputs.features[m], train), &inputs.valid))
-        })
+        std::array::from_fn(|m| self.encoders[m].last(&inputs.features[m], &inputs.valid, train))
     }
 }
 

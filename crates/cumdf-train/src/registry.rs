@@ -17,6 +17,7 @@ pub static METHODS: &[&Entry] = &[
     &learners::cubemlp::ENTRY,
     &learners::dmd::ENTRY,
     &learners::mctn::ENTRY,
+    &learners::emt::ENTRY,
     &learners::if_mmin::ENTRY,
     &learners::transm::ENTRY,
     &learners::cumdf::ENTRY,

@@ -12,7 +12,7 @@ pub(crate) use attention::{TransformerLayer, attention, join_heads, split_heads}
 pub(crate) use mlp::Mlp3;
 pub(crate) use norm::{BatchNorm, BatchStats, LayerNorm};
 pub(crate) use position::sinusoid;
-pub(crate) use recurrent::{BiRnn, Lstm, Turn, last_step, lstm_step, max_over_steps};
+pub(crate) use recurrent::{BiRnn, Lstm, LstmEncoder, Turn, last_step, lstm_step, max_over_steps};
 pub(crate) use text_cnn::TextCnn;
 
 use tch::{

@@ -40,8 +40,7 @@ impl LayerNorm {
 /// `torch.nn.BatchNorm1d` on `[B, d]`, whose statistics another pass can share.
 #[derive(Debug)]
 pub(crate) struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
+    affine: Option<(Tensor, Tensor)>, // weight and bias
     running_mean: Tensor,
     running_var: Tensor,
 }
@@ -55,14 +54,25 @@ pub(crate) struct BatchStats {
 
 impl BatchNorm {
     pub(crate) fn new(vs: &Path, dim: i64) -> Self {
+        let affine = (vs.ones("weight", &[dim]), vs.zeros("bias", &[dim]));
+        Self { affine: Some(affine), ..Self::without_affine(vs, dim) }
+    }
+
+    /// Without a trained scale and shift.
+    pub(crate) fn without_affine(vs: &Path, dim: i64) -> Self {
         let mut running_var = vs.zeros_no_train("running_var", &[dim]);
         let _ = running_var.fill_(1.0);
-        Self {
-            weight: vs.ones("weight", &[dim]),
-            bias: vs.zeros("bias", &[dim]),
-            running_mean: vs.zeros_no_train("running_mean", &[dim]),
-            running_var,
-        }
+        let running_mean = vs.zeros_no_train("running_mean", &[dim]);
+        Self { affine: None, running_mean, running_var }
+    }
+
+    /// Normalises `x [B, d]` by its own statistics in training, towards which the running ones move
+    /// a tenth (where B >= 2), by the running ones otherwise.
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let (weight, bias) = self.affine.as_ref().map(|(weight, bias)| (weight, bias)).unzip();
+        let keep = !train || x.size()[0] > 1; // one sample has no unbiased variance
+        let (mean, var) = keep.then_some((&self.running_mean, &self.running_var)).unzip();
+        x.batch_norm(weight, bias, mean, var, train, MOMENTUM, EPS, true)
     }
 
     /// Statistics for normalising `x [B, d]`: of the batch in training (B >= 2; the running ones
@@ -85,6 +95,47 @@ impl BatchNorm {
 
     /// Normalises `x [B, d]` by `stats`.
     pub(crate) fn apply(&self, x: &Tensor, stats: &BatchStats) -> Tensor {
-        (x - &stats.mean) * (&stats.var + EPS).rsqrt() * &self.weight + &self.bias
+        let normal = (x - &stats.mean) * (&stats.var + EPS).rsqrt();
+        match &self.affine {
+            Some((weight, bias)) => normal * weight + bias,
+            None => normal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, nn::VarStore};
+
+    use super::*;
+    use crate::testing::{assert_close, names, wave};
+
+    #[test]
+    fn one_call_and_shared_statistics_normalise_alike_and_keep_the_same() {
+        for make in [BatchNorm::new, BatchNorm::without_affine] {
+            let stores = [(); 2].map(|()| VarStore::new(Device::Cpu));
+            let [one, two] = stores.each_ref().map(|vs| make(&vs.root(), 3));
+            for scale in [1.0, 3.0] {
+                let x = wave(&[5, 3]) * scale + 1.0;
+                let stats = two.stats(&x, true);
+                assert_close(&one.forward(&x, true), &two.apply(&x, &stats), 1e-5);
+            }
+            for name in names(&stores[0]) {
+                let [one, two] = stores.each_ref().map(|vs| vs.variables().remove(&name).unwrap());
+                assert_close(&one, &two, 1e-6);
+            }
+            let x = wave(&[2, 3]);
+            assert_close(&one.forward(&x, false), &two.apply(&x, &two.stats(&x, false)), 1e-5);
+        }
+    }
+
+    #[test]
+    fn one_sample_moves_no_running_statistics() {
+        let vs = VarStore::new(Device::Cpu);
+        let norm = BatchNorm::new(&vs.root(), 3);
+        let x = wave(&[1, 3]);
+        assert_close(&norm.forward(&x, true), &x.zeros_like(), 1e-4);
+        assert!(!bool::try_from(vs.variables()["running_mean"].any()).unwrap());
+        assert_close(&vs.variables()["running_var"], &Tensor::from_slice(&[1f32; 3]), 0.0);
     }
 }

@@ -9,6 +9,8 @@ use tch::{
     nn::{Init, Path},
 };
 
+use super::Linear;
+
 /// Mode of an LSTM in cuDNN's own numbering.
 const CUDNN_LSTM: i64 = 2;
 
@@ -63,6 +65,48 @@ impl Lstm {
         let inputs = bias.baddbmm(&x.reshape([n, b * t, d]), &stack(0).transpose(1, 2), 1.0, 1.0);
         let steps = inputs.view([n, b, t, -1]).permute([2, 0, 1, 3]).contiguous().unbind(0);
         Tensor::stack(&lstm_states(&steps, &stack(1).transpose(1, 2)), 2)
+    }
+}
+
+/// An [`Lstm`] with one linear layer after every state: a modality as a sequence, and as the vector
+/// of its last valid step. Variables: `lstm` and, where there is the layer, `out`.
+#[derive(Debug)]
+pub(crate) struct LstmEncoder {
+    lstm: Lstm,          // [B, T, d] -> [B, T, h]
+    out: Option<Linear>, // h -> out
+}
+
+impl LstmEncoder {
+    pub(crate) fn new(vs: &Path, in_dim: i64, hidden: i64, out_dim: i64) -> Self {
+        let lstm = Lstm::new(&(vs / "lstm"), in_dim, hidden);
+        Self { lstm, out: Some(Linear::new(&(vs / "out"), hidden, out_dim)) }
+    }
+
+    /// The same without the layer where it would not change the width.
+    pub(crate) fn lean(vs: &Path, in_dim: i64, hidden: i64, out_dim: i64) -> Self {
+        if hidden != out_dim {
+            return Self::new(vs, in_dim, hidden, out_dim);
+        }
+        Self { lstm: Lstm::new(&(vs / "lstm"), in_dim, hidden), out: None }
+    }
+
+    /// Every step, `[B, T, d]` to `[B, T, out]`; what lies beyond a sample's length means nothing.
+    pub(crate) fn seq(&self, x: &Tensor, train: bool) -> Tensor {
+        self.project(self.lstm.forward(x, train))
+    }
+
+    /// The last valid step, `[B, T, d]` to `[B, out]`.
+    ///
+    /// - `valid`: `[B, T]` bool, true for the sample's first `len >= 1` steps
+    pub(crate) fn last(&self, x: &Tensor, valid: &Tensor, train: bool) -> Tensor {
+        self.project(last_step(&self.lstm.forward(x, train), valid))
+    }
+
+    fn project(&self, states: Tensor) -> Tensor {
+        match &self.out {
+            Some(out) => out.forward(&states),
+            None => states,
+        }
     }
 }
 
@@ -407,6 +451,25 @@ mod tests {
         let together = Lstm::side_by_side(&lstms.each_ref(), &x);
         for (i, lstm) in (0..).zip(&lstms) {
             assert_close(&together.get(i), &lstm.forward(&x.get(i), false), 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_vector_is_the_sequence_at_its_last_valid_step() {
+        let vs = VarStore::new(Device::Cpu);
+        let encoder = LstmEncoder::new(&vs.root(), 4, 5, 3);
+        let (x, valid) = (wave(&[3, 6, 4]), valid(&[6, 2, 1], 6));
+        let last = last_step(&encoder.seq(&x, false), &valid);
+        assert_close(&encoder.last(&x, &valid, false), &last, 1e-6);
+    }
+
+    #[test]
+    fn a_lean_encoder_has_no_layer_that_keeps_the_width() {
+        for (out_dim, n_variables) in [(5, 4), (3, 6)] {
+            let vs = VarStore::new(Device::Cpu);
+            let encoder = LstmEncoder::lean(&vs.root(), 4, 5, out_dim);
+            assert_eq!(vs.len(), n_variables);
+            assert_eq!(encoder.seq(&wave(&[2, 3, 4]), false).size(), [2, 3, out_dim]);
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod cubemlp;
 pub mod cumdf;
 pub mod dmd;
+pub mod emt;
 pub mod if_mmin;
 pub mod mctn;
 pub mod mlp;
