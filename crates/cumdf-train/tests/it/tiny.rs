@@ -124,7 +124,6 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
         ("weight_decay" | "inter", _) => Some("0.0".into()),
         ("drop_ratios", _) => Some("[0.0]".into()),
         (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
-        ("n_heads", Value::Integer(n)) if 48 % n != 0 => Some("4".into()),
         (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),
         ("n_heads", Value::Integer(_)) => Some("4".into()), // divides every width here
         _ => None,
