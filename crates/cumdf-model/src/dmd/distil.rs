@@ -185,7 +185,7 @@ mod tests {
                 representations: representations.shallow_clone(),
             };
             let mut edges = Tensor::zeros([6, 5], (Kind::Float, Device::Cpu)) - &unit.prior;
-            edges = edges + Tensor::from_slice(&[0f32, 0.0, 1.0, 0.0, 0.0, 0.0]).unsqueeze(1);
+            edges += Tensor::from_slice(&[0f32, 0.0, 1.0, 0.0, 0.0, 0.0]).unsqueeze(1);
             let (loss, x) = if representation {
                 (unit.representation_loss(&edges, &vertices), representations)
             } else {

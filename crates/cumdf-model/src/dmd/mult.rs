@@ -153,7 +153,8 @@ impl MultEncoders {
     /// All encoders at once where their inputs are alike, else one by one.
     fn stacks(&self, alike: bool) -> Vec<std::ops::Range<usize>> {
         let n = self.encoders.len();
-        if alike { vec![0..n] } else { (0..n).map(|i| i..i + 1).collect() }
+        let at_once = if alike { n } else { 1 };
+        (0..n).step_by(at_once).map(|first| first..first + at_once).collect()
     }
 
     fn stack(&self, some: &std::ops::Range<usize>, train: bool) -> Stack<'_> {
