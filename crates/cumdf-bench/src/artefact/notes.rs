@@ -65,8 +65,8 @@ pub(super) fn summaries(source: &Source, printed: bool) -> String {
 
 /// A note for each floor among `rows`.
 pub(super) fn floors(rows: &[Variant]) -> impl Iterator<Item = String> {
-    let live = |key: &&(&str, &str)| rows.iter().any(|v| v.key == key.0 && v.work().is_some());
-    FLOOR_NOTES.iter().filter(live).map(|(_, note)| (*note).to_owned())
+    let is_there = |key: &&(&str, &str)| rows.iter().any(|v| v.key == key.0);
+    FLOOR_NOTES.iter().filter(is_there).map(|(_, note)| (*note).to_owned())
 }
 
 /// What the rows are that are there only when asked for.

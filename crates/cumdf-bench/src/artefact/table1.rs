@@ -127,7 +127,7 @@ fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> S
         Row {
             model: variant.key.to_owned(),
             name: variant.name.to_owned(),
-            kind: variant.row_kind(),
+            kind: variant.kind,
             cells: cells(variant, source, printed.as_ref(), &runs, &metrics),
             cost: cost(&runs),
         }
@@ -203,9 +203,8 @@ fn cells(
             variant.work(),
         ) {
             (Some(reason), _) => Value::NotAvailable(reason),
-            (None, None) => Value::NotYet,
-            (None, Some(Work::Constant)) => constant(&source.constant, metric),
-            (None, Some(Work::Train(_) | Work::Fit(_))) => grid::value(runs, figure),
+            (None, Work::Constant) => constant(&source.constant, metric),
+            (None, Work::Train(_) | Work::Fit(_)) => grid::value(runs, figure),
         };
     let paper = |condition: ModalitySet, metric: &Metric| {
         paper::figure(printed?, variant.key, &condition.key(), metric)

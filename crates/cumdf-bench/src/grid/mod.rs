@@ -59,9 +59,9 @@ pub struct Args {
 
     /// Rows to run, separated by commas, such as cumdf,cumdf-no-distillation; or all.
     ///
-    /// Default: all that are built. Without --data, --config and --models this is a first look, in
-    /// which those that take long train fewer epochs; --models all has the recipes' own.
-    /// The simple answers that a model must beat to be of use (floors) are always in the table.
+    /// Default: all. Without --data, --config and --models this is a first look, in which those that
+    /// take long train fewer epochs; --models all has the recipes' own. The simple answers that a
+    /// model must beat to be of use (floors) are always in the table.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     pub models: Vec<String>,
 
@@ -299,7 +299,7 @@ impl<'a> Plan<'a> {
         for (s, source) in sources.iter().enumerate() {
             let trained: Vec<_> = variants
                 .iter()
-                .filter_map(|variant| match variant.work()? {
+                .filter_map(|variant| match variant.work() {
                     Work::Train(entry) => Some((*variant, entry)),
                     Work::Fit(_) | Work::Constant => None,
                 })
@@ -315,7 +315,7 @@ impl<'a> Plan<'a> {
                 }
             }
             for variant in variants {
-                if let Some(Work::Fit(fitted)) = variant.work() {
+                if let Work::Fit(fitted) = variant.work() {
                     let cell = Cell::fitted(out, source, variant.key, fitted, &source.read);
                     wanted.push((variant.turn(), s, None, cell));
                 }

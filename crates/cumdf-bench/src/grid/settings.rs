@@ -221,7 +221,7 @@ mod tests {
 
     fn row(key: &str) -> (Variant, &'static Entry) {
         let variant = COMPARISON.into_iter().find(|v| v.key == key).unwrap();
-        let Some(Work::Train(entry)) = variant.work() else { panic!("{key} is not trained") };
+        let Work::Train(entry) = variant.work() else { panic!("{key} is not trained") };
         (variant, entry)
     }
 

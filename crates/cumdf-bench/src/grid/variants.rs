@@ -1,11 +1,7 @@
-//! The rows that tables choose from, as data. Which of them can be run is asked of the trainer's
-//! registry at run time: a method's line there brings its row to life.
+//! The rows that tables choose from, as data.
 
 use anyhow::{Result, bail};
-use cumdf_train::{
-    method::Entry,
-    registry::{self, METHODS},
-};
+use cumdf_train::{method::Entry, registry};
 
 use super::fitted::{self, Fitted};
 use crate::report::table::Kind;
@@ -24,7 +20,7 @@ pub struct Variant {
     pub recipe: Option<&'static str>,
     /// Settings that make this row what it is, as after `--set`; nothing overrides them.
     pub set: &'static [&'static str],
-    /// [`Kind::Trained`] or [`Kind::Floor`], whether or not it is built yet.
+    /// What it is there for.
     pub kind: Kind,
     /// Whether it is in a table only when it is asked for: by its key, or by `--fair` beside the row
     /// of the same method.
@@ -124,16 +120,18 @@ const RUN_ORDER: [&str; 15] = [
 const ALL: &str = "all";
 
 impl Variant {
-    /// How its figures come about; `None` while its method is not built.
-    pub fn work(&self) -> Option<Work> {
+    /// How its figures come about.
+    pub fn work(&self) -> Work {
         if self.method == CONSTANT {
-            return Some(Work::Constant);
+            return Work::Constant;
         }
-        let fitted = fitted::find(self.method).map(Work::Fit);
-        fitted.or_else(|| {
-            let known = METHODS.iter().any(|entry| entry.name == self.method);
-            known.then(|| Work::Train(registry::find(self.method).expect("it is in the registry")))
-        })
+        match fitted::find(self.method) {
+            Some(fitted) => Work::Fit(fitted),
+            None => Work::Train(
+                registry::find(self.method)
+                    .expect("every row's method is in the registry: a test asks for each"),
+            ),
+        }
     }
 
     /// Its place in the order in which rows are run.
@@ -141,53 +139,37 @@ impl Variant {
         let place = RUN_ORDER.iter().position(|key| *key == self.key);
         place.expect("every row has a place: a test compares them")
     }
-
-    /// Its kind in a table: reserved while its method is not built.
-    pub fn row_kind(&self) -> Kind {
-        if self.work().is_some() { self.kind } else { Kind::Reserved }
-    }
 }
 
-/// The rows with the given keys, in the order of `all`. Without a key, or with the key `all`: all
-/// that are built, and those that are reserved.
+/// The rows with the given keys, in the order of `all`. Without a key, or with the key `all`: all but
+/// those that must be asked for.
 ///
-/// The floors that there are always come along: every other row is read against them.
+/// The floors always come along: every other row is read against them.
 ///
 /// - `fair`: whether the rows that are there only when asked for stand below those of their methods
 ///
 /// # Errors
-/// When a key is unknown, or its row not built yet, or `fair` finds no row to add.
+/// When a key is unknown, or `fair` finds no row to add.
 pub fn select(all: &[Variant], keys: &[String], fair: bool) -> Result<Vec<Variant>> {
-    let known = |wanted: &dyn Fn(&Variant) -> bool| {
-        let keys: Vec<_> = all.iter().filter(|v| wanted(v)).map(|v| v.key).collect();
-        keys.join(", ")
-    };
     for key in keys.iter().filter(|key| *key != ALL) {
-        match all.iter().find(|v| v.key == key) {
-            None => bail!("--models {key}: no such model; known are {}, all", known(&|_| true)),
-            Some(v) if v.work().is_none() => bail!(
-                "--models {key}: {} is not built yet; its row is reserved, and {} can be run",
-                v.name,
-                known(&|v| v.work().is_some())
-            ),
-            Some(_) => {}
+        if all.iter().all(|v| v.key != key) {
+            let known: Vec<_> = all.iter().map(|v| v.key).collect();
+            bail!("--models {key}: no such model; known are {}, all", known.join(", "));
         }
     }
     let named = |name: &str| keys.iter().any(|key| key == name);
     let whole = keys.is_empty() || named(ALL);
-    let beside = |v: &Variant| fair && v.work().is_some() && (whole || named(v.method));
+    let beside = |v: &Variant| fair && (whole || named(v.method));
     if fair && !all.iter().any(|v| v.extra && (named(v.key) || beside(v))) {
-        let have = all.iter().filter(|v| v.extra && v.work().is_some()).map(|v| v.method);
-        let have: Vec<_> = have.collect();
+        let have: Vec<_> = all.iter().filter(|v| v.extra).map(|v| v.method).collect();
         bail!(
             "--fair: none of the chosen rows has an (MRMS) row to go with it; those of {} have",
             have.join(", ")
         );
     }
-    let chosen = |v: &&Variant| match v.row_kind() {
+    let chosen = |v: &&Variant| match v.kind {
         Kind::Floor => true,
-        _ if v.extra => named(v.key) || beside(v),
-        Kind::Reserved => whole,
+        Kind::Trained if v.extra => named(v.key) || beside(v),
         Kind::Trained => whole || named(v.key),
     };
     Ok(all.iter().filter(chosen).copied().collect())
@@ -195,7 +177,7 @@ pub fn select(all: &[Variant], keys: &[String], fair: bool) -> Result<Vec<Varian
 
 #[cfg(test)]
 mod tests {
-    use cumdf_train::config::Config;
+    use cumdf_train::{config::Config, registry::METHODS};
 
     use super::*;
 
@@ -231,13 +213,12 @@ mod tests {
         for all in [fair(&[]).unwrap(), fair(&["all"]).unwrap()] {
             for v in COMPARISON.iter().filter(|v| v.extra) {
                 let at = all.iter().position(|key| *key == v.key);
-                assert_eq!(at.is_some(), v.work().is_some(), "{}", v.key);
-                assert!(at.is_none_or(|at| all[at - 1] == v.method), "{all:?}");
+                assert!(at.is_some_and(|at| all[at - 1] == v.method), "{}: {all:?}", v.key);
             }
         }
         let err = fair(&["cumdf"]).unwrap_err().to_string();
         assert!(err.starts_with("--fair: none of the chosen rows"), "{err}");
-        assert!(err.contains("self-mm"), "{err}");
+        assert!(err.contains("those of self-mm, cubemlp, dmd have"), "{err}");
     }
 
     #[test]
@@ -247,17 +228,28 @@ mod tests {
         assert!(places.iter().copied().eq(0..COMPARISON.len()), "{places:?}");
     }
 
+    /// The resolved settings of a row's method with `sets`.
+    fn resolve(v: &Variant, sets: &[&str]) -> serde_json::Value {
+        let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
+        let config = Config::resolve(Some(v.method), None, None, &sets);
+        config.unwrap_or_else(|err| panic!("{}: {err:#}", v.key)).to_json()
+    }
+
+    #[test]
+    fn a_row_that_is_asked_for_differs_from_its_methods_in_what_training_sees_alone() {
+        for v in COMPARISON.iter().filter(|v| v.extra) {
+            let (mut own, masked) = (resolve(v, &[]), resolve(v, v.set));
+            assert_eq!([&own["sees"], &masked["sees"]], ["complete", "masked"], "{}", v.key);
+            own["sees"] = "masked".into();
+            assert_eq!(own, masked, "{}", v.key);
+        }
+    }
+
     /// Every key is the method's, and every value less than the recipe's.
     #[test]
     fn a_first_look_shortens_what_takes_long_and_nothing_else() {
         for v in COMPARISON.iter().filter(|v| !v.quick.is_empty()) {
-            let Some(Work::Train(entry)) = v.work() else { continue };
-            let resolve = |sets: &[&str]| {
-                let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
-                let config = Config::resolve(Some(entry.name), None, None, &sets);
-                config.unwrap_or_else(|err| panic!("{}: {err:#}", v.key)).to_json()
-            };
-            let (recipe, quick) = (resolve(&[]), resolve(v.quick));
+            let (recipe, quick) = (resolve(v, &[]), resolve(v, v.quick));
             for set in v.quick {
                 let at = format!("/{}", set.split('=').next().unwrap().replace('.', "/"));
                 let [own, less] = [&recipe, &quick].map(|table| table.pointer(&at).unwrap());
@@ -267,16 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn a_row_lives_when_the_registry_has_its_method() {
+    fn every_row_has_a_method_and_every_method_a_row() {
         for variant in COMPARISON {
-            let built = METHODS.iter().any(|entry| entry.name == variant.method)
-                || fitted::find(variant.method).is_some()
-                || variant.method == CONSTANT;
-            assert_eq!(variant.work().is_some(), built, "{}", variant.key);
-            assert_eq!(variant.row_kind() == Kind::Reserved, !built, "{}", variant.key);
-            if !built {
-                let err = keys(&[variant.key]).unwrap_err().to_string();
-                assert!(err.contains(&format!("{} is not built yet", variant.name)), "{err}");
+            match variant.work() {
+                Work::Train(entry) => assert_eq!(entry.name, variant.method),
+                Work::Fit(_) | Work::Constant => assert_eq!(variant.kind, Kind::Floor),
             }
         }
         for entry in METHODS {

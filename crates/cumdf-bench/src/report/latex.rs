@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    table::{Row, Section, Table, Value},
-    words::{BOLD_NOTE, not_built, notes, paper_cells, word},
+    table::{Row, Section, Table},
+    words::{BOLD_NOTE, notes, paper_cells, word},
 };
 
 /// One `table*` per data set with the headline metrics side by side, as the paper sets it; needs
@@ -74,9 +74,7 @@ fn tabular(section: &Section) -> String {
 fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
     let value = &row.cells[column][i].value;
     let Some(estimate) = value.estimate() else {
-        // Fourteen columns have no room for words.
-        return if *value == Value::NotYet { "--" } else { word(value).unwrap_or_default() }
-            .to_owned();
+        return word(value).unwrap_or_default().to_owned();
     };
     let metric = &section.metrics[i];
     let mean = match (metric.format(estimate.mean), section.is_best(row, column, i)) {
@@ -91,9 +89,6 @@ fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
 fn footnotes(section: &Section) -> String {
     let mut notes = notes(section);
     notes.push(BOLD_NOTE.to_owned());
-    if not_built(section).is_some() {
-        notes.push("--: not built yet".to_owned());
-    }
     notes.iter().map(|note| format!("{}.\n", escape(note))).collect()
 }
 

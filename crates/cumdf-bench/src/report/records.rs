@@ -34,7 +34,7 @@ pub struct Record<'a> {
     pub floor: Option<f64>,
     /// The `model` that reaches `floor`.
     pub floor_of: Option<&'a str>,
-    /// Why `mean` is missing: `n/a: ...`, `not yet`, `failed: ...`.
+    /// Why `mean` is missing: `n/a: ...`, `failed: ...`.
     pub note: Option<String>,
 }
 
@@ -136,7 +136,6 @@ fn why_missing(value: &Value) -> Option<String> {
         Value::Measured(estimate) if estimate.mean.is_finite() => None,
         Value::Measured(estimate) => Some(format!("failed: the figure is {}", estimate.mean)),
         Value::NotAvailable(reason) => Some(format!("n/a: {reason}")),
-        Value::NotYet => Some("not yet".to_owned()),
         Value::Failed(reason) => Some(format!("failed: {reason}")),
     }
 }

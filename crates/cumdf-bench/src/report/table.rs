@@ -104,8 +104,6 @@ pub enum Kind {
     Floor,
     /// A model that is trained and compared.
     Trained,
-    /// A model that is not built yet; its row is kept for it.
-    Reserved,
 }
 
 /// What was measured, and what the paper prints there.
@@ -124,8 +122,6 @@ pub enum Value {
     Measured(Estimate),
     /// The data cannot answer this, for the reason given.
     NotAvailable(String),
-    /// The model is not built yet.
-    NotYet,
     /// Every run of it failed, for the reason given.
     Failed(String),
 }

@@ -6,8 +6,8 @@ use comfy_table::{Table as Grid, presets};
 use cumdf_train::metrics::Metric;
 
 use super::{
-    table::{Estimate, Kind, Row, Section, Table},
-    words::{caption, not_built, notes, paper_cells, word},
+    table::{Estimate, Row, Section, Table},
+    words::{caption, notes, paper_cells, word},
 };
 
 /// The width where there is no terminal to ask.
@@ -24,8 +24,7 @@ pub fn width() -> usize {
 }
 
 /// One grid per data set and metric, the headline metrics or, with `verbose`, all of them, and what
-/// the trainings cost: rows are models, each
-/// followed by the paper's figures. Rows that are reserved show those alone.
+/// the trainings cost: rows are models, each followed by the paper's figures.
 ///
 /// Lines have at most `width` characters, as far as words and figures allow: columns that do not fit
 /// beside each other continue in another grid below.
@@ -47,7 +46,6 @@ pub fn terminal(table: &Table, verbose: bool, width: usize) -> String {
         }
         let mut notes = notes(section);
         notes.extend(with_costs.then(|| COST_NOTE.to_owned()));
-        notes.extend(not_built(section).map(|names| format!("not built yet: {names}")));
         if metrics.len() < section.metrics.len() {
             let others: Vec<_> =
                 section.metrics[metrics.len()..].iter().map(Metric::label).collect();
@@ -121,14 +119,11 @@ fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
     let heads = columns.clone().map(|c| section.columns[c].label.clone());
     let mut lines = vec![once(caption(metric)).chain(heads).collect()];
     for row in &section.rows {
-        let reserved = row.kind == Kind::Reserved;
-        if !reserved {
-            let cells = columns.clone().map(|c| cell(section, row, c, i));
-            lines.push(once(row.name.clone()).chain(cells).collect());
-        }
+        let cells = columns.clone().map(|c| cell(section, row, c, i));
+        lines.push(once(row.name.clone()).chain(cells).collect());
         if let Some(figures) = paper_cells(row, i, metric) {
-            let name = if reserved { format!("{}, paper", row.name) } else { "  paper".to_owned() };
-            lines.push(once(name).chain(figures[columns.clone()].iter().cloned()).collect());
+            let figures = figures[columns.clone()].iter().cloned();
+            lines.push(once("  paper".to_owned()).chain(figures).collect());
         }
     }
     lay_out(lines)

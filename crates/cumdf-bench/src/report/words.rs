@@ -4,7 +4,7 @@ use cumdf_train::metrics::Metric;
 
 use super::{
     standing::beaten_lines,
-    table::{Kind, Row, Section, Value},
+    table::{Row, Section, Value},
 };
 
 /// What bold print means.
@@ -26,7 +26,6 @@ pub(super) fn word(value: &Value) -> Option<&'static str> {
     match value {
         Value::Measured(_) => None,
         Value::NotAvailable(_) => Some("n/a"),
-        Value::NotYet => Some("not yet"),
         Value::Failed(_) => Some("failed"),
     }
 }
@@ -56,7 +55,7 @@ pub(super) fn notes(section: &Section) -> Vec<String> {
             let note = match &cell.value {
                 Value::NotAvailable(reason) => format!("n/a: {reason}"),
                 Value::Failed(reason) => format!("{} failed: {reason}", row.name),
-                Value::Measured(_) | Value::NotYet => continue,
+                Value::Measured(_) => continue,
             };
             if !notes.contains(&note) {
                 notes.push(note);
@@ -64,12 +63,6 @@ pub(super) fn notes(section: &Section) -> Vec<String> {
         }
     }
     notes
-}
-
-/// Names of the models that are not built yet; `None` when all are.
-pub(super) fn not_built(section: &Section) -> Option<String> {
-    let names: Vec<_> = section.rows_of(Kind::Reserved).map(|row| row.name.as_str()).collect();
-    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Which columns repeat others.
