@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<bool> {
         name: "table1".to_owned(),
         title: "Table 1: models under missing modalities (test split)".to_owned(),
         sections: (0..measured.sources.len())
-            .map(|source| section(&measured, source, &rows, args.grid.seeds))
+            .map(|source| section(&measured, source, &rows, args.grid.n_seeds()))
             .collect(),
     };
     let files = report::save(&table, &args.out)?;

@@ -74,15 +74,15 @@ pub struct Args {
     #[arg(long)]
     pub fair: bool,
 
-    /// Number of seeds, counted up from the configuration's seed. The paper takes 5.
+    /// Number of seeds, counted up from the configuration's seed. Default: 2, and 1 in a first look
+    /// (see --models). The paper takes 5.
     #[arg(
         long,
         value_name = "N",
-        default_value = "2",
         allow_negative_numbers = true,
         value_parser = settings::parse_seeds
     )]
-    pub seeds: usize,
+    pub seeds: Option<usize>,
 
     /// Overrides a key, such as train.batch_size=16, of every row whose method has it; a key that no
     /// row has is refused. May be given several times.
@@ -109,6 +109,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Number of seeds.
+    pub fn n_seeds(&self) -> usize {
+        self.seeds.unwrap_or(if self.is_first_look() { 1 } else { 2 })
+    }
+
     /// Whether nothing is named that should be measured: somebody tries the program.
     pub fn is_first_look(&self) -> bool {
         let names_data = |set: &String| settings::key(set) == "data.file";
@@ -306,7 +311,7 @@ impl<'a> Plan<'a> {
                 .collect();
             let resolved = settings::resolve(source, &trained, &args.set, args.is_first_look())?;
             for ((variant, _), config) in trained.iter().zip(resolved.configs) {
-                for seed in settings::seeds(config.seed, args.seeds)? {
+                for seed in settings::seeds(config.seed, args.n_seeds())? {
                     let mut config = config.clone();
                     config.seed = seed;
                     let recipe = Some(config.recipe.clone());

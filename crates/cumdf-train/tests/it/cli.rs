@@ -375,10 +375,6 @@ fn slips_are_told_the_way() {
         (&["--set", "batch_size=16"][..], "did you mean `train.batch_size`"),
         (&["--epochs", "3"], "given as --set student.epochs=.. or --set teacher.epochs=..\n"),
         (&["--set", "train.clip=1"], "such as { norm = 1.0 }"),
-        (
-            &["--set", "train.schedule={ linear = { constant_epochs = 3 } }"],
-            "train.schedule.linear.constant_epochs = 3",
-        ),
         (&["--seed", "-1"], "a seed is a whole number of 0 or more"),
         (&["--set", "train.batch_size=many"], "expected a whole number"),
         (&["--set", "model.hidden_dim=1000000000000"], "model.hidden_dim"),
