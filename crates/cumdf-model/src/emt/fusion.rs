@@ -20,6 +20,9 @@ pub(super) struct Fusion {
     n_layers: i64,
 }
 
+/// Steps that a CPU takes through a [`Unit`] at once: in its feed-forward network each is 4 KB wide.
+const STEPS_AT_ONCE: i64 = 1600;
+
 impl Fusion {
     pub(super) fn new(vs: &Path, cfg: &EmtConfig) -> Self {
         let pool = vs / "pool";
@@ -98,11 +101,34 @@ impl Unit {
         }
     }
 
-    /// `x [R, S, d]` after it has read `context [R, S', d]`, and itself.
+    /// `x [R, S, d]` after it has read `context [R, S', d]`, and itself. On a CPU some rows at a
+    /// time: what is in between then stays in the cache.
     ///
     /// - `open`, `context_open`: `[R, 1, 1, S]` and `[R, 1, 1, S']` bool, the steps that may be
     ///   read, at least one each; `None` where all may
     fn forward(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        open: Option<&Tensor>,
+        context_open: Option<&Tensor>,
+        train: bool,
+    ) -> Tensor {
+        let (rows, steps, _) = x.size3().expect("x is [R, S, d]");
+        let at_once = if x.device().is_cuda() { rows } else { (STEPS_AT_ONCE / steps).max(1) };
+        if rows <= at_once {
+            return self.read(x, context, open, context_open, train);
+        }
+        let part = |from: i64| {
+            let cut = |t: &Tensor| t.narrow(0, from, at_once.min(rows - from));
+            let (open, context_open) = (open.map(cut), context_open.map(cut));
+            self.read(&cut(x), &cut(context), open.as_ref(), context_open.as_ref(), train)
+        };
+        let parts: Vec<_> = (0..rows).step_by(at_once as usize).map(part).collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    fn read(
         &self,
         x: &Tensor,
         context: &Tensor,
