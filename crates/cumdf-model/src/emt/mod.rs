@@ -6,7 +6,7 @@
 //! github.com/sunlicai/EMT-DLFR.
 //!
 //! Each modality's LSTM gives a sequence of tokens (local) and the vector of its last valid step;
-//! the three vectors are the global context. In every layer of the [`fusion`] the context reads
+//! the three vectors are the global context. In every layer of the fusion the context reads
 //! each sequence, each sequence reads the context, and the three contexts that this makes are
 //! pooled into one. The answer rests on the three vectors and the last context.
 //!
