@@ -414,11 +414,11 @@ mod tests {
                 }
                 let answer = |inputs: &Inputs| model.predict(inputs).tensor().shallow_clone();
                 let together = answer(&batch);
-                assert_close(&answer(&padded), &together, 1e-6);
-                assert_close(&answer(&wide), &together, 1e-6);
+                assert_close(&answer(&padded), &together, 1e-5);
+                assert_close(&answer(&wide), &together, 1e-5);
                 for row in 0..3 {
                     let single = answer(&alone(&batch, row));
-                    assert_close(&single, &together.narrow(0, row, 1), 1e-6);
+                    assert_close(&single, &together.narrow(0, row, 1), 1e-5);
                 }
             }
         }
