@@ -163,6 +163,24 @@ pub struct Recipe {
     pub text: &'static str,
 }
 
+/// The recipe of a name: `recipe!("self-mm", Sentiment)`, with the text of
+/// `configs/recipes/self-mm.toml`.
+macro_rules! recipe {
+    ($name:literal, $fits:ident) => {
+        $crate::method::Recipe {
+            name: $name,
+            fits: $crate::method::Fits::$fits,
+            text: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../configs/recipes/",
+                $name,
+                ".toml"
+            )),
+        }
+    };
+}
+pub(crate) use recipe;
+
 impl Fits {
     /// Whether a recipe of this kind is for the labels of `task`.
     pub fn suits(self, task: &Task) -> bool {

@@ -175,3 +175,13 @@ pub fn epochs_problem(key: &str, epochs: u32) -> Option<String> {
         _ => Some(format!("{key} = {epochs}: must be at most 1000000")),
     }
 }
+
+/// Refuses weights of loss terms that are negative, or beyond all sense.
+///
+/// - `weights`: by their keys in the table `loss`
+pub fn loss_weight_problems(weights: &[(&str, f64)]) -> Vec<String> {
+    let wrong = weights.iter().filter(|(_, weight)| !(0.0..=MANY).contains(weight));
+    let problem =
+        |(key, weight): &(&str, f64)| format!("loss.{key} = {weight}: must lie in 0 to {MANY}");
+    wrong.map(problem).collect()
+}

@@ -73,6 +73,23 @@ impl Shown {
     }
 }
 
+impl Stage {
+    /// The only stage of a method, judged on a validation view of the kind that training sees.
+    ///
+    /// - `settings`: all of the method's, as in [`Stage::settings`]
+    pub fn only(
+        name: &'static str,
+        shown: Shown,
+        masks: &MrmsConfig,
+        epochs: u32,
+        train: &TrainConfig,
+        settings: Value,
+    ) -> Self {
+        let (sees, judged) = (shown.sees(masks), shown.judged(masks));
+        Self { name, epochs, sees, train: train.clone(), judged, settings }
+    }
+}
+
 /// What is wrong with the settings that every method of one stage has, each with its key.
 pub fn one_stage_problems(epochs: u32, train: &TrainConfig, masks: &MrmsConfig) -> Vec<String> {
     let mut bad = train.problems("train", epochs);

@@ -15,7 +15,7 @@ use tch::nn::{Path, VarStore};
 
 use crate::{
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe},
+    method::{self, Context, Entry, Method, recipe},
     policy::TrainConfig,
     stage::{Shown, Stage, one_stage_problems},
 };
@@ -27,21 +27,9 @@ pub const ENTRY: Entry = Entry {
     about: "MLPs along time, modality and channel; complete data (ACM MM 2022)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "cubemlp",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/cubemlp.toml"),
-        },
-        Recipe {
-            name: "cubemlp-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/cubemlp-emotion.toml"),
-        },
-        Recipe {
-            name: "cubemlp-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/cubemlp-mosei.toml"),
-        },
+        recipe!("cubemlp", Sentiment),
+        recipe!("cubemlp-emotion", Emotion),
+        recipe!("cubemlp-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -67,14 +55,7 @@ pub struct Config {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {

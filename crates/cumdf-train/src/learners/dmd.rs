@@ -22,8 +22,8 @@ use tch::{
 
 use crate::{
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::TrainConfig,
+    method::{self, Context, Entry, Method, recipe},
+    policy::{TrainConfig, loss_weight_problems},
     stage::{Shown, Stage, one_stage_problems},
 };
 
@@ -34,21 +34,9 @@ pub const ENTRY: Entry = Entry {
     about: "shared and private parts of each modality that teach each other; complete data (CVPR 2023)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "dmd",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/dmd.toml"),
-        },
-        Recipe {
-            name: "dmd-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/dmd-emotion.toml"),
-        },
-        Recipe {
-            name: "dmd-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/dmd-mosei.toml"),
-        },
+        recipe!("dmd", Sentiment),
+        recipe!("dmd-emotion", Emotion),
+        recipe!("dmd-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -90,29 +78,18 @@ pub struct LossConfig {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {
         let mut bad = one_stage_problems(self.epochs, &self.train, &self.masks);
         let LossConfig { heads, distil, reconstruct, constrain } = self.loss;
-        for (key, weight) in [
+        bad.extend(loss_weight_problems(&[
             ("heads", heads),
             ("distil", distil),
             ("reconstruct", reconstruct),
             ("constrain", constrain),
-        ] {
-            if !(0.0..=1e6).contains(&weight) {
-                bad.push(format!("loss.{key} = {weight}: must lie in 0 to 1000000"));
-            }
-        }
+        ]));
         bad.extend(self.model.problems());
         bad
     }

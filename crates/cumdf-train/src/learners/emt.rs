@@ -20,8 +20,8 @@ use tch::nn::{Path, VarStore};
 
 use crate::{
     learner::{Learner, LossTerms, REST},
-    method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::TrainConfig,
+    method::{self, Context, Entry, Method, recipe},
+    policy::{TrainConfig, loss_weight_problems},
     stage::{Shown, Stage, one_stage_problems},
 };
 
@@ -33,21 +33,9 @@ pub const ENTRY: Entry = Entry {
             compared (IEEE TAC 2023)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "emt",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/emt.toml"),
-        },
-        Recipe {
-            name: "emt-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/emt-emotion.toml"),
-        },
-        Recipe {
-            name: "emt-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/emt-mosei.toml"),
-        },
+        recipe!("emt", Sentiment),
+        recipe!("emt-emotion", Emotion),
+        recipe!("emt-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -85,24 +73,13 @@ pub struct LossConfig {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {
         let mut bad = one_stage_problems(self.epochs, &self.train, &self.masks);
-        let weights =
-            [("siamese", self.loss.siamese), ("reconstruct", self.loss.reconstruct)].into_iter();
-        let wrong = weights.filter(|(_, weight)| !(0.0..=1e6).contains(weight));
-        bad.extend(
-            wrong.map(|(key, weight)| format!("loss.{key} = {weight}: must lie in 0 to 1000000")),
-        );
+        let LossConfig { siamese, reconstruct } = self.loss;
+        bad.extend(loss_weight_problems(&[("siamese", siamese), ("reconstruct", reconstruct)]));
         bad.extend(self.model.problems());
         bad
     }

@@ -19,7 +19,7 @@ use tch::{
 
 use crate::{
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe, Trained},
+    method::{self, Context, Entry, Method, Trained, recipe},
     policy::{TrainConfig, epochs_problem},
     stage::{Judged, Sees, Shown, Stage},
 };
@@ -31,18 +31,7 @@ pub const ENTRY: Entry = Entry {
     about: "imagines the embeddings of what is missing, from modality-invariant features; two \
             stages (ICASSP 2023)",
     formula: 1,
-    recipes: &[
-        Recipe {
-            name: "if-mmin",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/if-mmin.toml"),
-        },
-        Recipe {
-            name: "if-mmin-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/if-mmin-emotion.toml"),
-        },
-    ],
+    recipes: &[recipe!("if-mmin", Sentiment), recipe!("if-mmin-emotion", Emotion)],
     read: method::read::<Config>,
 };
 

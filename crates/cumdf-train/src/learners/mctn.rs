@@ -18,8 +18,8 @@ use tch::{
 use crate::{
     evaluate,
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::TrainConfig,
+    method::{self, Context, Entry, Method, recipe},
+    policy::{TrainConfig, loss_weight_problems},
     stage::{Shown, Stage, one_stage_problems},
 };
 
@@ -31,21 +31,9 @@ pub const ENTRY: Entry = Entry {
             network per source (AAAI 2019)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "mctn",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/mctn.toml"),
-        },
-        Recipe {
-            name: "mctn-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/mctn-emotion.toml"),
-        },
-        Recipe {
-            name: "mctn-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/mctn-mosei.toml"),
-        },
+        recipe!("mctn", Sentiment),
+        recipe!("mctn-emotion", Emotion),
+        recipe!("mctn-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -87,14 +75,7 @@ pub struct LossConfig {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {
@@ -102,11 +83,7 @@ impl Method for Config {
         let LossConfig { translate, cycle, second, decay } = self.loss;
         let weights =
             [("translate", translate), ("cycle", cycle), ("second", second), ("decay", decay)];
-        for (key, weight) in weights {
-            if !(0.0..=1e6).contains(&weight) {
-                bad.push(format!("loss.{key} = {weight}: must lie in 0 to 1000000"));
-            }
-        }
+        bad.extend(loss_weight_problems(&weights));
         bad.extend(self.model.problems());
         bad
     }

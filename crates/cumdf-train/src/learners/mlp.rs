@@ -12,7 +12,7 @@ use tch::nn::{Path, VarStore};
 
 use crate::{
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe},
+    method::{self, Context, Entry, Method, recipe},
     policy::TrainConfig,
     stage::{Judged, Shown, Stage, one_stage_problems},
 };
@@ -23,11 +23,7 @@ pub const ENTRY: Entry = Entry {
     title: "MLP on mean features",
     about: "one hidden layer on the mean of the seen frames, a floor",
     formula: 1,
-    recipes: &[Recipe {
-        name: "mlp",
-        fits: Fits::Any,
-        text: include_str!("../../../../configs/recipes/mlp.toml"),
-    }],
+    recipes: &[recipe!("mlp", Any)],
     read: method::read::<Config>,
 };
 
@@ -51,14 +47,9 @@ pub struct Config {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: Judged::Conditions,
-            settings: json!(self),
-        }]
+        let only =
+            Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self));
+        vec![Stage { judged: Judged::Conditions, ..only }]
     }
 
     fn problems(&self) -> Vec<String> {

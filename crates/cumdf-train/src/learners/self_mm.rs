@@ -23,7 +23,7 @@ use tch::{
 
 use crate::{
     learner::{Learner, LossTerms, REST},
-    method::{self, Context, Entry, Fits, Method, Recipe},
+    method::{self, Context, Entry, Method, recipe},
     policy::TrainConfig,
     stage::{Shown, Stage, one_stage_problems},
 };
@@ -35,21 +35,9 @@ pub const ENTRY: Entry = Entry {
     about: "a fused and three uni-modal heads, self-generated labels; complete data (AAAI 2021)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "self-mm",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/self-mm.toml"),
-        },
-        Recipe {
-            name: "self-mm-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/self-mm-emotion.toml"),
-        },
-        Recipe {
-            name: "self-mm-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/self-mm-mosei.toml"),
-        },
+        recipe!("self-mm", Sentiment),
+        recipe!("self-mm-emotion", Emotion),
+        recipe!("self-mm-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -76,14 +64,7 @@ pub struct Config {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {

@@ -14,8 +14,8 @@ use tch::nn::{Path, VarStore};
 
 use crate::{
     learner::{Learner, LossTerms},
-    method::{self, Context, Entry, Fits, Method, Recipe},
-    policy::TrainConfig,
+    method::{self, Context, Entry, Method, recipe},
+    policy::{TrainConfig, loss_weight_problems},
     stage::{Shown, Stage, one_stage_problems},
 };
 
@@ -26,21 +26,9 @@ pub const ENTRY: Entry = Entry {
     about: "translates language into audio and vision and back by Transformers (WWW 2020)",
     formula: 1,
     recipes: &[
-        Recipe {
-            name: "transm",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/transm.toml"),
-        },
-        Recipe {
-            name: "transm-emotion",
-            fits: Fits::Emotion,
-            text: include_str!("../../../../configs/recipes/transm-emotion.toml"),
-        },
-        Recipe {
-            name: "transm-mosei",
-            fits: Fits::Sentiment,
-            text: include_str!("../../../../configs/recipes/transm-mosei.toml"),
-        },
+        recipe!("transm", Sentiment),
+        recipe!("transm-emotion", Emotion),
+        recipe!("transm-mosei", Sentiment),
     ],
     read: method::read::<Config>,
 };
@@ -76,22 +64,12 @@ pub struct LossConfig {
 
 impl Method for Config {
     fn stages(&self) -> Vec<Stage> {
-        vec![Stage {
-            name: STAGE,
-            epochs: self.epochs,
-            sees: self.sees.sees(&self.masks),
-            train: self.train.clone(),
-            judged: self.sees.judged(&self.masks),
-            settings: json!(self),
-        }]
+        vec![Stage::only(STAGE, self.sees, &self.masks, self.epochs, &self.train, json!(self))]
     }
 
     fn problems(&self) -> Vec<String> {
         let mut bad = one_stage_problems(self.epochs, &self.train, &self.masks);
-        let translate = self.loss.translate;
-        if !(0.0..=1e6).contains(&translate) {
-            bad.push(format!("loss.translate = {translate}: must lie in 0 to 1000000"));
-        }
+        bad.extend(loss_weight_problems(&[("translate", self.loss.translate)]));
         bad.extend(self.model.problems());
         bad
     }

@@ -19,7 +19,7 @@ pub use teacher::Teacher;
 
 use crate::{
     learner::Learner,
-    method::{self, Context, Entry, Fits, Method, Recipe},
+    method::{self, Context, Entry, Method, recipe},
     policy::{TrainConfig, epochs_problem},
     stage::{Judged, Sees, Shown, Stage},
 };
@@ -35,18 +35,7 @@ pub const ENTRY: Entry = Entry {
     title: "CUMDF",
     about: "label-guided fusion, a teacher on complete and a student on incomplete data (the paper)",
     formula: 1,
-    recipes: &[
-        Recipe {
-            name: "recommended",
-            fits: Fits::Any,
-            text: include_str!("../../../../../configs/recipes/recommended.toml"),
-        },
-        Recipe {
-            name: "paper",
-            fits: Fits::Any,
-            text: include_str!("../../../../../configs/recipes/paper.toml"),
-        },
-    ],
+    recipes: &[recipe!("recommended", Any), recipe!("paper", Any)],
     read: method::read::<CumdfConfig>,
 };
 
