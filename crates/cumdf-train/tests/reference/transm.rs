@@ -2,13 +2,9 @@
 //! torch.nn, `scripts/reference_transm.py`, whose numbers are in `tests/golden/` (see its README; each
 //! case explains itself in its notes).
 
-#[expect(dead_code, reason = "each of the tests against references needs a part of it")]
-mod common;
-
-use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig, Task};
-use cumdf_model::{Answer, Problem, checkpoint, transm::CELLS};
+use cumdf_data::{Corpus, Modality};
+use cumdf_model::{Problem, checkpoint, transm::CELLS};
 use cumdf_train::{
-    config::Config,
     learner::{Learner, groups},
     learners::transm::{self, TransMLearner},
     optim::Optimizer,
@@ -16,10 +12,9 @@ use cumdf_train::{
     policy::{Clip, Schedule},
     stage::Shown,
 };
-use tch::Tensor;
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
+    Golden, answer, close, close_gradients, context, hidden_batch, number, whole_batch,
 };
 
 /// A case and what it is trained on.
@@ -34,17 +29,7 @@ impl Case {
     fn open(name: &str) -> Self {
         let golden = Golden::open(name);
         let (case, model) = (&golden.case, &golden.case["model"]);
-        let is_sentiment = case["task"] == "sentiment";
-        let (recipe, task, labels) = if is_sentiment {
-            let [lo, hi] = [0, 1].map(|end| integer(&model["range"][end]));
-            let labels = scores(&golden.get("target.score"));
-            ("transm", Task::Sentiment { lo, hi }, labels)
-        } else {
-            let labels = flags(&golden.get("target.flags"));
-            ("transm-emotion", emotions(integer(&model["classes"])), labels)
-        };
-        let sets = [
-            format!("recipe={recipe}"),
+        let sets = vec![
             format!("model.gru_dim={}", model["gru"]),
             format!("model.width={}", model["width"]),
             format!("model.n_heads={}", model["heads"]),
@@ -56,8 +41,7 @@ impl Case {
             format!("model.dropout={}", model["dropout"]),
             format!("model.cell_dropout={}", model["cell_dropout"]),
         ];
-        let config = Config::resolve(Some("transm"), None, None, &sets).expect("a configuration");
-        let config: transm::Config = config.settings().expect("the method's own");
+        let (_, config) = golden.recipe::<transm::Config>("transm", sets);
         // The rest is the recipe's.
         let (train, optimiser) = (&config.train, &case["optimiser"]);
         assert!(case["clip"].is_null() && train.clip == Clip::None);
@@ -72,7 +56,7 @@ impl Case {
         for (ours, theirs) in numbers {
             assert!((ours - number(theirs)).abs() < 1e-12, "{ours} for {theirs}");
         }
-        let corpus = golden.corpus(task, &labels, false);
+        let corpus = golden.own_corpus("");
         let problem = pipeline::problem(&corpus);
         Self { golden, corpus, problem, config }
     }
@@ -153,17 +137,14 @@ impl Case {
     }
 }
 
-fn answer(learner: &TransMLearner, case: &Case) -> Tensor {
-    match learner.predictor().predict(&case.golden.inputs("input", "input.valid")) {
-        Answer::Score(x) | Answer::Flags(x) => x,
-        Answer::Classes(_) => panic!("one class instead of a score or flags"),
-    }
-}
-
 fn check(name: &str) {
     let case = Case::open(name);
     let learner = case.learner();
-    close("eval.answer", &answer(&learner, &case), &case.golden.get("eval.answer"));
+    close(
+        "eval.answer",
+        &answer(&learner, &case.golden.inputs("input", "input.valid")),
+        &case.golden.get("eval.answer"),
+    );
     case.close_pass(&learner);
     case.close_two_steps(&learner);
     case.golden.assert_all_read();
@@ -186,11 +167,8 @@ fn a_batch_of_transm_costs_its_views() {
         let case = Case::open(name);
         assert_eq!(case.config.sees, Shown::Masked);
         let mut learner = case.learner();
-        let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
-        let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
-        let batch = case.corpus.train.epoch(Some(&masks), order).next().expect("a batch");
+        let batch = hidden_batch(&case.corpus);
         let (complete, shown) = (batch.complete(), batch.shown());
-        assert!(shown.seen != complete.seen, "nothing is hidden");
         let got = learner.loss(&batch).values();
         let want = learner.terms(&complete, &shown, batch.targets()).values();
         assert!(got.keys().eq(want.keys()), "{got:?} {want:?}");

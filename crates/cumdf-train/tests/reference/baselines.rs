@@ -2,13 +2,11 @@
 //! implementations in torch.nn: `scripts/reference_self_mm.py` and `scripts/reference_if_mmin.py`,
 //! whose numbers are in `tests/golden/` (see its README; each case explains itself in its notes).
 
-mod common;
-
 use std::{array::from_fn, collections::BTreeMap, path::Path};
 
-use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, MrmsConfig, Task, TrainBatch};
+use cumdf_data::{Corpus, Inputs, Modality};
 use cumdf_model::{
-    Answer, Problem,
+    Problem,
     checkpoint::{self, CheckpointKind, Header},
     if_mmin::{ENCODERS, Embedded},
     self_mm::{FUSED, HEADS, SelfMmPass},
@@ -26,56 +24,13 @@ use cumdf_train::{
     policy::{Clip, TrainConfig},
     stage::Shown,
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use tch::{Device, Kind, Tensor, nn::VarStore};
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, gradient_norm, integer, number,
-    scores, whole_batch,
+    Golden, answer, close, close_gradients, context, gradient_norm, hidden_batch, integer, number,
+    whole_batch,
 };
-
-impl Golden {
-    fn is_sentiment(&self) -> bool {
-        self.case["task"] == "sentiment"
-    }
-
-    /// The method's recipe for the task with these values instead.
-    fn config<M: DeserializeOwned>(&self, method: &str, sets: Vec<String>) -> (Config, M) {
-        let suffix = if self.is_sentiment() { "" } else { "-emotion" };
-        let mut all = vec![format!("recipe={method}{suffix}")];
-        all.extend(sets);
-        let config = Config::resolve(Some(method), None, None, &all).expect("a configuration");
-        let own = config.settings().expect("the method's own");
-        (config, own)
-    }
-
-    /// A corpus with these training labels: scores `[N]` or flags `[N, C]`.
-    fn labelled(&self, labels: &Tensor) -> Corpus {
-        let model = &self.case["model"];
-        let (task, labels) = if self.is_sentiment() {
-            let [lo, hi] = [0, 1].map(|end| model["range"][end].as_i64());
-            let task = Task::Sentiment { lo: lo.unwrap_or(-3), hi: hi.unwrap_or(3) };
-            (task, scores(labels))
-        } else {
-            (emotions(integer(&model["classes"])), flags(labels))
-        };
-        self.corpus(task, &labels, false)
-    }
-
-    /// The name of the labels under `target.`.
-    fn kind(&self) -> &'static str {
-        if self.is_sentiment() { "score" } else { "flags" }
-    }
-}
-
-/// A score `[B]`, or probabilities of emotions `[B, C]`.
-fn answer(learner: &dyn Learner, inputs: &Inputs) -> Tensor {
-    match learner.predictor().predict(inputs) {
-        Answer::Score(x) | Answer::Flags(x) => x,
-        Answer::Classes(_) => panic!("one class instead of a score or flags"),
-    }
-}
 
 fn close_losses(golden: &Golden, prefix: &str, terms: &LossTerms, theirs: &[(&str, &str)]) {
     let values = terms.values();
@@ -121,15 +76,6 @@ fn scale(store: &VarStore, layer: &str, factor: f64) {
     let _ = bias.zero_();
 }
 
-/// The only batch of an epoch in which something is hidden.
-fn hidden_batch(corpus: &Corpus) -> TrainBatch<'_> {
-    let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
-    let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
-    let batch = corpus.train.epoch(Some(&masks), order).next().expect("a batch");
-    assert!(batch.shown().seen != batch.complete().seen, "nothing is hidden");
-    batch
-}
-
 // ------------------------------------------------------------------------------------------ Self-MM
 
 const SELF_MM_LOSSES: [(&str, &str); 4] =
@@ -164,7 +110,7 @@ impl SelfMmCase {
             sets.push(format!("model.{head}_post={}", model["head"][head]));
             sets.push(format!("model.{head}_dropout=0.0"));
         }
-        let (_, config) = golden.config("self-mm", sets);
+        let (_, config) = golden.recipe("self-mm", sets);
         // The labels of the fused head stay what they were first: centred, but the true ones.
         let centred = golden.get("buffer.labels.fused");
         let labels = if golden.is_sentiment() {
@@ -382,7 +328,7 @@ impl IfMminCase {
         let (case, model) = (&golden.case, &golden.case["model"]);
         let e = integer(&model["embedding"]);
         let stage = if case["stage"] == 1 { "teacher" } else { "student" };
-        let (whole_config, config) = golden.config::<if_mmin::Config>(
+        let (whole_config, config) = golden.recipe::<if_mmin::Config>(
             "if-mmin",
             vec![
                 format!("model.embedding_dim={e}"),

@@ -7,11 +7,17 @@ use std::{
 };
 
 use cumdf_data::{
-    Corpus, Dataset, Inputs, Labels, Modality, ModalitySet, Samples, Task, TrainBatch,
+    Corpus, Dataset, EpochOrder, Inputs, Labels, Modality, ModalitySet, MrmsConfig, Samples, Task,
+    TrainBatch,
 };
-use cumdf_model::Problem;
-use cumdf_train::method::{Context, Trained};
+use cumdf_model::{Answer, Problem};
+use cumdf_train::{
+    config::Config,
+    learner::Learner,
+    method::{Context, Trained},
+};
 use safetensors::SafeTensors;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -88,6 +94,47 @@ impl Golden {
         Corpus::prepare(&dataset, 0.0, soft, Device::Cpu).expect("a corpus")
     }
 
+    pub(crate) fn is_sentiment(&self) -> bool {
+        self.case["task"] == "sentiment"
+    }
+
+    /// The method's recipe for the task with these values instead.
+    pub(crate) fn recipe<M: DeserializeOwned>(
+        &self,
+        method: &str,
+        sets: Vec<String>,
+    ) -> (Config, M) {
+        let suffix = if self.is_sentiment() { "" } else { "-emotion" };
+        let mut all = vec![format!("recipe={method}{suffix}")];
+        all.extend(sets);
+        let config = Config::resolve(Some(method), None, None, &all).expect("a configuration");
+        let own = config.settings().expect("the method's own");
+        (config, own)
+    }
+
+    /// A corpus with these training labels: scores `[N]` or flags `[N, C]`.
+    pub(crate) fn labelled(&self, labels: &Tensor) -> Corpus {
+        let model = &self.case["model"];
+        let (task, labels) = if self.is_sentiment() {
+            let [lo, hi] = [0, 1].map(|end| model["range"][end].as_i64());
+            let task = Task::Sentiment { lo: lo.unwrap_or(-3), hi: hi.unwrap_or(3) };
+            (task, scores(labels))
+        } else {
+            (emotions(integer(&model["classes"])), flags(labels))
+        };
+        self.corpus(task, &labels, false)
+    }
+
+    /// A corpus with the case's own training labels.
+    pub(crate) fn own_corpus(&self, part: &str) -> Corpus {
+        self.labelled(&self.get(&format!("{part}target.{}", self.kind())))
+    }
+
+    /// The name of the labels under `target.`.
+    pub(crate) fn kind(&self) -> &'static str {
+        if self.is_sentiment() { "score" } else { "flags" }
+    }
+
     /// Every tensor was looked at.
     pub(crate) fn assert_all_read(&self) {
         let unread = self.unread.borrow();
@@ -126,6 +173,23 @@ pub(crate) fn context<'a>(
     earlier: &'a [Trained],
 ) -> Context<'a> {
     Context { problem, train: &corpus.train, device: Device::Cpu, seed: 1, stage, earlier }
+}
+
+/// The only batch of an epoch in which something is hidden.
+pub(crate) fn hidden_batch(corpus: &Corpus) -> TrainBatch<'_> {
+    let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
+    let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
+    let batch = corpus.train.epoch(Some(&masks), order).next().expect("a batch");
+    assert!(batch.shown().seen != batch.complete().seen, "nothing is hidden");
+    batch
+}
+
+/// A score `[B]`, or probabilities of emotions `[B, C]`.
+pub(crate) fn answer(learner: &dyn Learner, inputs: &Inputs) -> Tensor {
+    match learner.predictor().predict(inputs) {
+        Answer::Score(x) | Answer::Flags(x) => x,
+        Answer::Classes(_) => panic!("one class instead of a score or flags"),
+    }
 }
 
 /// The batch of all samples, in order: they are of one length.

@@ -2,13 +2,9 @@
 //! torch.nn: `scripts/reference_cubemlp.py`, whose numbers are in `tests/golden/` (see its README;
 //! each case explains itself in its notes).
 
-#[allow(dead_code, reason = "each of the tests against references needs a part of it")]
-mod common;
-
-use cumdf_data::{Corpus, EpochOrder, Inputs, MrmsConfig, Task};
-use cumdf_model::{Answer, Problem, checkpoint, cubemlp::CubeMlpPass};
+use cumdf_data::Corpus;
+use cumdf_model::{Problem, checkpoint, cubemlp::CubeMlpPass};
 use cumdf_train::{
-    config::Config,
     learner::{Learner, groups},
     learners::cubemlp::{self, CubeMlpLearner},
     optim::Optimizer,
@@ -18,7 +14,7 @@ use cumdf_train::{
 use tch::Tensor;
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
+    Golden, answer, close, close_gradients, context, hidden_batch, integer, number, whole_batch,
 };
 
 /// A case and what it is trained on.
@@ -33,10 +29,7 @@ impl Case {
     fn open(name: &str) -> Self {
         let golden = Golden::open(name);
         let (case, model) = (&golden.case, &golden.case["model"]);
-        let sentiment = case["task"] == "sentiment";
-        let recipe = if sentiment { "cubemlp" } else { "cubemlp-emotion" };
-        let sets = [
-            format!("recipe={recipe}"),
+        let sets = vec![
             format!("model.text_encoder={}", model["text_encoder"]),
             format!("model.hidden={}", model["width"]),
             format!("model.blocks={}", model["blocks"]),
@@ -46,20 +39,13 @@ impl Case {
             format!("train.learning_rate={:?}", number(&case["optimiser"]["lr"])),
             format!("train.clip={{ value = {:?} }}", number(&case["clip"]["bound"])),
         ];
-        let config = Config::resolve(Some("cubemlp"), None, None, &sets).expect("a configuration");
-        let config: cubemlp::Config = config.settings().expect("the method's own");
+        let (_, config) = golden.recipe::<cubemlp::Config>("cubemlp", sets);
         // The rest is the recipe's.
         let train = &config.train;
         assert_eq!(serde_json::json!(train.betas), case["optimiser"]["betas"]);
         assert_eq!(serde_json::json!(train.weight_decay), case["optimiser"]["weight_decay"]);
         assert_eq!((case["clip"]["kind"].as_str(), train.accumulate), (Some("value"), 1));
-        let (task, labels) = if sentiment {
-            let [lo, hi] = [0, 1].map(|end| integer(&model["range"][end]));
-            (Task::Sentiment { lo, hi }, scores(&golden.get("target.score")))
-        } else {
-            (emotions(integer(&model["classes"])), flags(&golden.get("target.flags")))
-        };
-        let corpus = golden.corpus(task, &labels, false);
+        let corpus = golden.own_corpus("");
         let mut problem = pipeline::problem(&corpus);
         problem.shape.steps = integer(&model["steps"]); // the mixer is tied to them
         Self { golden, corpus, problem, config }
@@ -91,16 +77,8 @@ impl Case {
             }
         }
         close("pooled", &pass.pooled, &golden.get("out.flat"));
-        let own = if golden.case["task"] == "sentiment" { "out.answer" } else { "out.logits" };
+        let own = if golden.is_sentiment() { "out.answer" } else { "out.logits" };
         close(own, &pass.output, &golden.get(own));
-    }
-}
-
-/// A score `[B]`, or probabilities of emotions `[B, C]`.
-fn answer(learner: &dyn Learner, inputs: &Inputs) -> Tensor {
-    match learner.predictor().predict(inputs) {
-        Answer::Score(x) | Answer::Flags(x) => x,
-        Answer::Classes(_) => panic!("one class instead of a score or flags"),
     }
 }
 
@@ -162,9 +140,7 @@ fn a_batch_of_cubemlp_costs_what_is_shown() {
     for name in ["cubemlp_sentiment", "cubemlp_emotion", "cubemlp_linear_text"] {
         let case = Case::open(name);
         let mut learner = case.learner();
-        let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
-        let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
-        let batch = case.corpus.train.epoch(Some(&masks), order).next().expect("a batch");
+        let batch = hidden_batch(&case.corpus);
         let got = learner.loss(&batch).total();
         close("shown", &got, &learner.terms(&batch.shown(), batch.targets()).total());
         let complete = learner.terms(&batch.complete(), batch.targets()).total();

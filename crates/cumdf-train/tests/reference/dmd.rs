@@ -2,18 +2,14 @@
 //! torch.nn: `scripts/reference_dmd.py`, whose numbers are in `tests/golden/` (see its README; each
 //! case explains itself in its notes).
 
-#[expect(dead_code, reason = "each test reads some of what they share")]
-mod common;
-
 use std::collections::BTreeMap;
 
-use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig, Task};
+use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig};
 use cumdf_model::{
-    Answer, Problem, checkpoint,
+    Problem, checkpoint,
     dmd::{AuxiliaryPass, DmdPass, ORDER},
 };
 use cumdf_train::{
-    config::Config,
     learner::{Learner, LossTerms, groups},
     learners::dmd::{self, DmdLearner},
     optim::Optimizer,
@@ -23,7 +19,7 @@ use cumdf_train::{
 use tch::{Kind, Tensor};
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
+    Golden, answer, close, close_gradients, context, integer, number, whole_batch,
 };
 
 /// Our names of losses, and the reference's.
@@ -54,10 +50,8 @@ impl Case {
     fn open(name: &str) -> Self {
         let golden = Golden::open(name);
         let (case, model) = (&golden.case, &golden.case["model"]);
-        let is_sentiment = case["task"] == "sentiment";
         let last_step = if model["last_step"] == "official" { "official" } else { "own" };
         let mut sets = vec![
-            format!("recipe=dmd{}", if is_sentiment { "" } else { "-emotion" }),
             format!("model.dim={}", model["width"]),
             format!("model.n_heads={}", model["heads"]),
             format!("model.n_layers={}", model["levels"]),
@@ -74,19 +68,9 @@ impl Case {
         for part in ["language", "embedding", "relu", "residual", "output"] {
             sets.push(format!("model.{part}_dropout=0.0"));
         }
-        let config = Config::resolve(Some("dmd"), None, None, &sets).expect("a configuration");
-        let config: dmd::Config = config.settings().expect("the method's own");
+        let (_, config) = golden.recipe::<dmd::Config>("dmd", sets);
         assert_eq!(config.train.clip, Clip::Value(number(&case["clip"])));
-        let (task, labels) = if is_sentiment {
-            let task = Task::Sentiment {
-                lo: integer(&model["range"][0]),
-                hi: integer(&model["range"][1]),
-            };
-            (task, scores(&golden.get("target.score")))
-        } else {
-            (emotions(integer(&model["classes"])), flags(&golden.get("target.flags")))
-        };
-        let corpus = golden.corpus(task, &labels, false);
+        let corpus = golden.own_corpus("");
         let mut problem = pipeline::problem(&corpus);
         problem.shape.steps = integer(&model["steps"]); // those of the golden inputs
         Self { golden, corpus, problem, config }
@@ -203,11 +187,7 @@ fn check(name: &str) {
     let shown = golden.inputs("input", "input.valid");
     let complete = golden.inputs("complete", "input.valid");
     let learner = case.learner();
-    let (Answer::Score(answer) | Answer::Flags(answer)) = learner.predictor().predict(&shown)
-    else {
-        panic!("one class instead of a score or flags")
-    };
-    close("eval.answer", &answer, &golden.get("eval.answer"));
+    close("eval.answer", &answer(&learner, &shown), &golden.get("eval.answer"));
 
     let train = &case.config.train;
     let mut optimizer = Optimizer::new(groups(&learner, train).expect("groups"), train.betas);

@@ -1,8 +1,6 @@
 //! The network, each loss and a whole training step against an independent implementation in
 //! torch.nn: `scripts/reference.py`, whose numbers are in `tests/golden/` (see its README).
 
-mod common;
-
 use std::{array::from_fn, collections::BTreeMap};
 
 use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig, Task};

@@ -2,18 +2,14 @@
 //! in torch.nn, `scripts/reference_emt.py`, whose numbers are in `tests/golden/` (see its README;
 //! each case explains itself in its notes).
 
-#[allow(dead_code, reason = "other tests share it")]
-mod common;
-
 use std::collections::BTreeMap;
 
-use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, MrmsConfig, Task};
+use cumdf_data::{Corpus, Inputs, Modality};
 use cumdf_model::{
-    Answer, Problem, checkpoint,
+    Problem, checkpoint,
     emt::{VECTORS, attraction, reconstruction},
 };
 use cumdf_train::{
-    config::Config,
     learner::{Learner, LossTerms, REST, groups},
     learners::emt::{self, EmtLearner},
     optim::Optimizer,
@@ -23,7 +19,7 @@ use cumdf_train::{
 use tch::{Kind, Tensor};
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
+    Golden, answer, close, close_gradients, context, hidden_batch, number, whole_batch,
 };
 
 struct Case {
@@ -45,9 +41,7 @@ impl Case {
         let [model, optimiser] = [&golden.case["model"], &golden.case["optimiser"]];
         let rate = |group: &str| number(&optimiser["rates"][group]);
         let decay = |group: &str| number(&optimiser["weight_decay"][group]);
-        let is_sentiment = golden.case["task"] == "sentiment";
         let mut sets = vec![
-            format!("recipe={}", if is_sentiment { "emt" } else { "emt-emotion" }),
             format!("train.learning_rate={:?}", rate("rest")),
             format!("train.weight_decay={:?}", decay("rest")),
             format!("train.accumulate={}", golden.case["accumulate"]),
@@ -71,24 +65,17 @@ impl Case {
             let group = format!("{{ learning_rate = {rate:?}, weight_decay = {decay:?} }}");
             sets.push(format!("train.groups.{m}={group}"));
         }
-        let config = Config::resolve(Some("emt"), None, None, &sets).expect("a configuration");
+        let (_, config) = golden.recipe("emt", sets);
         let batches = ["", "second."].map(|part| {
-            let (task, labels) = if is_sentiment {
-                let [lo, hi] = [0, 1].map(|end| integer(&model["range"][end]));
-                (Task::Sentiment { lo, hi }, scores(&golden.get(&format!("{part}target.score"))))
-            } else {
-                let labels = flags(&golden.get(&format!("{part}target.flags")));
-                (emotions(integer(&model["classes"])), labels)
-            };
             let valid = format!("{part}input.valid");
             Batch {
                 complete: golden.inputs(&format!("{part}complete"), &valid),
                 incomplete: golden.inputs(&format!("{part}input"), &valid),
-                corpus: golden.corpus(task, &labels, false),
+                corpus: golden.own_corpus(part),
             }
         });
         let problem = pipeline::problem(&batches[0].corpus);
-        Self { batches, problem, config: config.settings().expect("the method's own"), golden }
+        Self { batches, problem, config, golden }
     }
 
     /// A learner with the golden parameters and buffers.
@@ -203,10 +190,7 @@ fn check(name: &str) {
     let case = Case::open(name);
     let golden = &case.golden;
     let learner = case.learner();
-    let answer = match learner.predictor().predict(&case.batches[0].incomplete) {
-        Answer::Score(x) | Answer::Flags(x) => x,
-        Answer::Classes(_) => panic!("one class instead of a score or flags"),
-    };
+    let answer = answer(&learner, &case.batches[0].incomplete);
     close("eval.answer", &answer, &golden.get("eval.answer"));
     case.close_outputs();
 
@@ -261,11 +245,7 @@ fn a_batch_costs_its_views() {
     for name in ["emt_sentiment", "emt_emotion"] {
         let case = Case::open(name);
         let [mut whole, parts] = [(); 2].map(|()| case.learner());
-        let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
-        let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
-        let corpus = &case.batches[0].corpus;
-        let batch = corpus.train.epoch(Some(&masks), order).next().expect("a batch");
-        assert!(batch.shown().seen != batch.complete().seen, "nothing is hidden");
+        let batch = hidden_batch(&case.batches[0].corpus);
         let got = whole.loss(&batch).values();
         let want = parts.terms(&batch.complete(), &batch.shown(), batch.targets()).values();
         assert!(got.keys().eq(want.keys()), "{got:?} {want:?}");

@@ -1,11 +1,8 @@
 //! MCTN, its losses and two steps of its training, against an independent implementation in
 //! torch.nn, `scripts/reference_mctn.py`, whose numbers are in `tests/golden/`.
 
-#[expect(dead_code, reason = "each of the tests against references needs a part of it")]
-mod common;
-
-use cumdf_data::{Corpus, EpochOrder, Inputs, Modality, ModalitySet, MrmsConfig, Split, Task};
-use cumdf_model::{Answer, Problem, checkpoint, mctn::MctnPass};
+use cumdf_data::{Corpus, Inputs, Modality, ModalitySet, Split};
+use cumdf_model::{Problem, checkpoint, mctn::MctnPass};
 use cumdf_train::{
     config::Config,
     evaluate,
@@ -20,7 +17,7 @@ use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::common::{
-    Golden, close, close_gradients, context, emotions, flags, integer, number, scores, whole_batch,
+    Golden, answer, close, close_gradients, context, hidden_batch, number, whole_batch,
 };
 
 /// A case and what it is trained on.
@@ -35,15 +32,11 @@ impl Case {
     fn open(name: &str) -> Self {
         let golden = Golden::open(name);
         let (case, model) = (&golden.case, &golden.case["model"]);
-        let is_sentiment = case["task"] == "sentiment";
-        let recipe = if is_sentiment { "mctn" } else { "mctn-emotion" };
-        let sets = [
-            format!("recipe={recipe}"),
+        let sets = vec![
             format!("model.hidden_dim={}", model["hidden"]),
             format!("model.cell={}", model["cell"]),
         ];
-        let config = Config::resolve(Some("mctn"), None, None, &sets).expect("a configuration");
-        let config: Mctn = config.settings().expect("the method's own");
+        let (_, config) = golden.recipe::<Mctn>("mctn", sets);
         // The rest is the recipe's.
         let (loss, train) = (&config.loss, &config.train);
         let recipe = json!({
@@ -61,13 +54,7 @@ impl Case {
         for key in ["weights", "optimiser", "clip"] {
             assert_eq!(recipe[key], case[key], "{key}");
         }
-        let (task, labels) = if is_sentiment {
-            let [lo, hi] = [0, 1].map(|end| integer(&model["range"][end]));
-            (Task::Sentiment { lo, hi }, scores(&golden.get("target.score")))
-        } else {
-            (emotions(integer(&model["classes"])), flags(&golden.get("target.flags")))
-        };
-        let corpus = golden.corpus(task, &labels, false);
+        let corpus = golden.own_corpus("");
         let problem = pipeline::problem(&corpus);
         Self { golden, corpus, problem, config }
     }
@@ -98,7 +85,7 @@ impl Case {
                 close(name, &got.masked_fill(&beyond, 0.0));
             }
             let output = pass.outputs.get(i);
-            if self.golden.case["task"] == "sentiment" {
+            if self.golden.is_sentiment() {
                 close("answer", &output);
             } else {
                 close("answer", &output.softmax(-1, Kind::Float).select(2, 1));
@@ -114,13 +101,6 @@ impl Case {
             close(name, value, &self.golden.get(&format!("loss.{name}")));
         }
         close("total", &terms.total(), &self.golden.get("loss.total"));
-    }
-}
-
-fn answer(learner: &dyn Learner, inputs: &Inputs) -> Tensor {
-    match learner.predictor().predict(inputs) {
-        Answer::Score(x) | Answer::Flags(x) => x,
-        Answer::Classes(_) => panic!("one class instead of a score or flags"),
     }
 }
 
@@ -181,11 +161,8 @@ fn mctn_with_the_official_cell_equals_torch_nn() {
 fn a_batch_of_mctn_costs_its_masked_view_held_against_the_complete_one() {
     let case = Case::open("mctn_sentiment");
     let mut learner = case.learner();
-    let masks = MrmsConfig { drop_ratios: vec![0.5], inter: 0.5 };
-    let order = EpochOrder { seed: 1, epoch: 1, batch_size: 8, bucket: 1 };
-    let batch = case.corpus.train.epoch(Some(&masks), order).next().expect("a batch");
+    let batch = hidden_batch(&case.corpus);
     let (shown, complete) = (batch.shown(), batch.complete());
-    assert!(shown.seen != complete.seen, "nothing is hidden");
     let got = learner.loss(&batch).values();
     let pass = learner.net().forward(&shown);
     let want = learner.terms(&pass, &complete, &shown, batch.targets()).values();
@@ -220,7 +197,7 @@ fn a_checkpoint_knows_the_validation_errors_of_its_networks() {
     let case = Case::open("mctn_sentiment");
     let all = json!(["language", "audio", "vision"]);
     for (sources, cell) in [(&all, "standard"), (&json!(["language"]), "official")] {
-        let sets = [
+        let sets = vec![
             "recipe=mctn".to_owned(),
             "epochs=3".to_owned(),
             "model.hidden_dim=4".to_owned(),
