@@ -5,6 +5,7 @@ mod attention;
 mod mlp;
 mod norm;
 mod position;
+mod recurrence;
 mod recurrent;
 mod text_cnn;
 

@@ -9,7 +9,7 @@ use tch::{
     nn::{Init, Path},
 };
 
-use super::Linear;
+use super::{Linear, recurrence};
 
 /// Mode of an LSTM in cuDNN's own numbering.
 const CUDNN_LSTM: i64 = 2;
@@ -45,12 +45,33 @@ impl Lstm {
     }
 
     /// The output of every step, `[B, T, d]` to `[B, T, h]`. `train` where gradients will flow:
-    /// cuDNN keeps what they need only then.
+    /// libtorch's layers keep what they need only then. On a CPU its backward pass takes twice as
+    /// long as that of [`recurrence`], and computes the input's gradient though nobody wants it.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        if train && !x.device().is_cuda() {
+            return self.run(&self.read(x));
+        }
         let zeros = Tensor::zeros([1, x.size()[0], self.hidden], (x.kind(), x.device()));
         let state = [zeros.shallow_clone(), zeros];
         let weights = self.weights.each_ref().map(Tensor::shallow_clone);
         x.lstm(&state, &weights, true, 1, 0.0, train, false, true).0
+    }
+
+    /// What `x [B, T, d]` adds to the gates, biases included, `[B, T, 4h]`.
+    pub(crate) fn read(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weights[0], Some(&self.bias()))
+    }
+
+    /// What a step of zeros adds, `[4h]`.
+    pub(crate) fn bias(&self) -> Tensor {
+        &self.weights[2] + &self.weights[3]
+    }
+
+    /// The output of every step, from what [`Lstm::read`] found: `[B, T, 4h]` to `[B, T, h]`.
+    pub(crate) fn run(&self, read: &Tensor) -> Tensor {
+        let gates = read.transpose(0, 1).contiguous().unsqueeze(1); // [T, 1, B, 4h]
+        let weight = self.weights[1].transpose(0, 1).unsqueeze(0);
+        recurrence::lstm(&gates, &weight).squeeze_dim(1).transpose(0, 1).contiguous()
     }
 
     /// The outputs of `N` layers of one width that do not read each other, in one loop over time:
@@ -62,9 +83,9 @@ impl Lstm {
             Tensor::stack(&parts, 0)
         };
         let bias = (stack(2) + stack(3)).unsqueeze(1); // [N, 1, 4h]
-        let inputs = bias.baddbmm(&x.reshape([n, b * t, d]), &stack(0).transpose(1, 2), 1.0, 1.0);
-        let steps = inputs.view([n, b, t, -1]).permute([2, 0, 1, 3]).contiguous().unbind(0);
-        Tensor::stack(&lstm_states(&steps, &stack(1).transpose(1, 2)), 2)
+        let gates = bias.baddbmm(&x.reshape([n, b * t, d]), &stack(0).transpose(1, 2), 1.0, 1.0);
+        let gates = gates.view([n, b, t, -1]).permute([2, 0, 1, 3]).contiguous();
+        recurrence::lstm(&gates, &stack(1).transpose(1, 2)).permute([1, 2, 0, 3]).contiguous()
     }
 }
 
@@ -256,33 +277,19 @@ impl BiRnn {
         let weight: Vec<_> = directions().map(|weights| weights[1].transpose(0, 1)).collect();
         let weight = Tensor::stack(&weight, 0); // [2N, h, Gh]
         let inputs: Vec<_> = inputs.iter().flatten().collect(); // [B, T, Gh] each
-        let steps = Tensor::stack(&inputs, 0).permute([2, 0, 1, 3]).contiguous().unbind(0);
+        let gates = Tensor::stack(&inputs, 0).permute([2, 0, 1, 3]).contiguous(); // [T, 2N, B, Gh]
         let states = match layers[0].cell {
-            Cell::Lstm => lstm_states(&steps, &weight),
+            Cell::Lstm => recurrence::lstm(&gates, &weight),
             Cell::Gru => {
                 let bias: Vec<_> = directions().map(|weights| weights[3].unsqueeze(0)).collect();
-                gru_states(&steps, &weight, &Tensor::stack(&bias, 0))
+                recurrence::gru(&gates, &weight, &Tensor::stack(&bias, 0))
             }
         };
-        let states = Tensor::stack(&states, 2); // [2N, B, T, h]
+        let states = states.permute([1, 2, 0, 3]).contiguous(); // [2N, B, T, h]
         let out = |place: usize| states.get(place as i64).masked_fill(&turn.beyond, 0.0);
         let both = |i: usize| [out(2 * i), turn.apply(&out(2 * i + 1))];
         (0..layers.len()).map(both).collect()
     }
-}
-
-/// The states of a stack of `G` LSTMs, `[G, B, h]` per step.
-///
-/// - `inputs`: `[G, B, 4h]` per step: what the inputs add to the gates, biases included
-/// - `weight`: `[G, h, 4h]`, transposed recurrent matrices
-pub(crate) fn lstm_states(inputs: &[Tensor], weight: &Tensor) -> Vec<Tensor> {
-    let mut cell: Option<(Tensor, Tensor)> = None; // (h, c)
-    let step = |x: &Tensor| {
-        let (h, c) = lstm_step(x, weight, cell.take());
-        cell = Some((h.shallow_clone(), c));
-        h
-    };
-    inputs.iter().map(step).collect()
 }
 
 /// One step of a stack of LSTMs, from `(h, c) [G, B, h]` or from zeros to the next.
@@ -305,31 +312,6 @@ pub(crate) fn lstm_step(
         None => new,
     };
     (o.sigmoid() * c.tanh(), c)
-}
-
-/// The states of a stack of `G` GRUs, `[G, B, h]` per step.
-///
-/// - `inputs`: `[G, B, 3h]` per step, with the input biases
-/// - `weight`: `[G, h, 3h]`, transposed recurrent matrices; `bias`: `[G, 1, 3h]`, recurrent
-fn gru_states(inputs: &[Tensor], weight: &Tensor, bias: &Tensor) -> Vec<Tensor> {
-    let hidden = weight.size()[1];
-    let mut state: Option<Tensor> = None;
-    let step = |x: &Tensor| {
-        let recurrent = match &state {
-            Some(h) => bias.baddbmm(h, weight, 1.0, 1.0),
-            None => bias.expand_as(x),
-        };
-        let part = |t: &Tensor, from: i64, n: i64| t.narrow(-1, from * hidden, n * hidden);
-        let gates = (part(x, 0, 2) + part(&recurrent, 0, 2)).sigmoid().chunk(2, -1); // r, z
-        let new = part(x, 2, 1).addcmul(&gates[0], &part(&recurrent, 2, 1)).tanh();
-        let h = match &state {
-            Some(h) => new.lerp_tensor(h, &gates[1]), // n + z (h - n)
-            None => &new - &gates[1] * &new,
-        };
-        state = Some(h.shallow_clone());
-        h
-    };
-    inputs.iter().map(step).collect()
 }
 
 /// The row of `x [B, T, h]` at the last step of each sample, `[B, h]`.

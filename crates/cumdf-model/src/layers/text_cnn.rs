@@ -8,6 +8,7 @@
 //! where they reach beyond its end. There are `len` of them for every kernel, however short the
 //! sample and however far the batch was padded.
 
+use cumdf_autograd::record;
 use tch::{
     Tensor,
     nn::{Init, Path},
@@ -17,6 +18,8 @@ use super::{Linear, kaiming_normal};
 
 /// Widths of the windows, in steps.
 const KERNELS: [i64; 3] = [3, 4, 5];
+/// Their steps together.
+const TAPS: i64 = KERNELS[0] + KERNELS[1] + KERNELS[2];
 
 /// Convolutions of three widths, ReLU, the maximum over time, dropout, a linear layer, ReLU.
 /// Weights are Kaiming-normal and biases 0.
@@ -49,18 +52,61 @@ impl TextCnn {
 
     /// `x [B, T, d]`, zero wherever `valid [B, T]` bool is false, to `[B, out]`.
     pub(crate) fn forward(&self, x: &Tensor, valid: &Tensor, train: bool) -> Tensor {
-        let steps = x.size()[1];
-        let beyond = KERNELS[2] - 1; // zeros for the windows that start at the last step
-        let x = x.transpose(1, 2).constant_pad_nd([0, beyond]); // [B, d, T + 4]
-        let padding = valid.logical_not().unsqueeze(1); // [B, 1, T]
-        let pooled = self.convs.each_ref().map(|conv| {
-            let windows = x.conv1d(&conv.weight, Some(&conv.bias), 1, 0, 1, 1); // [B, f, >= T]
-            // A rectified value is at least 0, so the 0 of a closed window never wins over it.
-            let open = windows.narrow(2, 0, steps).relu().masked_fill(&padding, 0.0);
-            open.max_dim(2, false).0 // [B, f]
-        });
-        self.linear.forward(&Tensor::cat(&pooled, 1).dropout(self.dropout, train)).relu()
+        self.pool(&self.read(x), valid, train)
     }
+
+    /// What `x [B, T, d]` adds to the windows: per step its products with every step of every
+    /// kernel, `[B, T, taps, filters]`. A step of zeros adds zeros.
+    pub(crate) fn read(&self, x: &Tensor) -> Tensor {
+        let taps = self.convs.each_ref().map(|conv| conv.weight.permute([2, 0, 1])); // [k, f, d]
+        let weight = Tensor::cat(&taps, 0).flatten(0, 1); // [taps f, d]
+        x.linear::<Tensor>(&weight, None).unflatten(-1, [TAPS, -1])
+    }
+
+    /// The vectors `[B, out]` of what [`TextCnn::read`] found.
+    pub(crate) fn pool(&self, read: &Tensor, valid: &Tensor, train: bool) -> Tensor {
+        let padding = valid.logical_not().unsqueeze(-1).unsqueeze(-1); // [B, T, 1, 1]
+        let windows = windows(read).masked_fill(&padding, f64::NEG_INFINITY);
+        let bias = Tensor::stack(&self.convs.each_ref().map(|conv| &conv.bias), 0); // [3, f]
+        // The bias is the same in every window, and the largest stays the largest under ReLU.
+        let pooled = (windows.max_dim(1, false).0 + bias).relu().flatten(1, 2); // [B, 3 f]
+        self.linear.forward(&pooled.dropout(self.dropout, train)).relu()
+    }
+}
+
+/// Sums over the steps of every window, `[B, T, taps, f]` to `[B, T, 3, f]`: the one that starts at
+/// step `t` adds up what step `t + j` gave to tap `j`. Its own backward pass, because libtorch's
+/// would write a tensor as large as the input for every tap.
+fn windows(read: &Tensor) -> Tensor {
+    let (b, steps, _, filters) = read.size4().expect("read is [B, T, taps, f]");
+    // Taps as (kernel, place in `read`, steps that it lies ahead).
+    let first = [0, KERNELS[0], KERNELS[0] + KERNELS[1]];
+    let taps = (0i64..).zip(KERNELS).zip(first).flat_map(|((kernel, width), first)| {
+        (0..width).map(move |ahead| (kernel, first + ahead, ahead))
+    });
+    let taps = taps.filter(move |(.., ahead)| *ahead < steps);
+    let sums = tch::no_grad(|| {
+        let sums = Tensor::zeros([b, steps, 3, filters], (read.kind(), read.device()));
+        for (kernel, tap, ahead) in taps.clone() {
+            let n = steps - ahead;
+            let _ = sums
+                .select(2, kernel)
+                .narrow(1, 0, n)
+                .g_add_(&read.select(2, tap).narrow(1, ahead, n));
+        }
+        sums
+    });
+    record([read], sums, move |grad, _| {
+        let of_read = Tensor::zeros([b, steps, TAPS, filters], (grad.kind(), grad.device()));
+        for (kernel, tap, ahead) in taps.clone() {
+            let n = steps - ahead;
+            of_read
+                .select(2, tap)
+                .narrow(1, ahead, n)
+                .copy_(&grad.select(2, kernel).narrow(1, 0, n));
+        }
+        [Some(of_read)]
+    })
 }
 
 #[cfg(test)]
