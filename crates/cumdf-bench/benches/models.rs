@@ -20,6 +20,7 @@ use std::{
 use cumdf_data::{Corpus, Dataset, EpochOrder, Labels, ModalitySet, Samples, Split, Task};
 use cumdf_model::checkpoint;
 use cumdf_train::{
+    allocator,
     config::Config,
     learner::groups,
     method::{Context, Trained},
@@ -44,6 +45,7 @@ const ONE: &str = "--one";
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
+    allocator::keep_freed(); // as the programs do
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if let [one, method] = &args[..]
         && one == ONE

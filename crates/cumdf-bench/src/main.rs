@@ -8,7 +8,7 @@ use clap::{
 };
 use cumdf_bench::{artefact::table1, grid::child};
 use cumdf_data::border;
-use cumdf_train::{config::Config, device, telemetry};
+use cumdf_train::{allocator, config::Config, device, telemetry};
 
 /// Regenerates the tables of the CUMDF paper: what we measure, what the paper prints, and what
 /// simple answers reach, such as always the same one.
@@ -29,7 +29,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // First of all: libtorch gives up on CUDA for good if it is asked before this.
+    allocator::keep_freed();
+    // Before all else of libtorch: it gives up on CUDA for good if it is asked before this.
     device::load_cuda();
     let cli = Cli::try_parse().unwrap_or_else(|err| {
         let _ = err.print();

@@ -5,6 +5,7 @@
 //! label) and [`metrics`] scores what was predicted. [`run_dir`] keeps a run's files, [`optim`] is
 //! Adam with a state.
 
+pub mod allocator;
 pub mod answers;
 pub mod config;
 pub mod device;

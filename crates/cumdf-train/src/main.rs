@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cumdf_data::border;
-use cumdf_train::{device, telemetry};
+use cumdf_train::{allocator, device, telemetry};
 
 mod cli;
 
 fn main() -> ExitCode {
+    allocator::keep_freed();
     // libtorch must find its CUDA half before anything asks it about CUDA.
     device::load_cuda();
     let args = cli::Args::try_parse().unwrap_or_else(|err| {
