@@ -2,6 +2,7 @@
 //! (their weights are 2.45 times larger).
 
 mod attention;
+mod frames;
 mod mlp;
 mod norm;
 mod position;

@@ -9,7 +9,7 @@ use tch::{
     nn::{Init, Path},
 };
 
-use super::{Linear, recurrence};
+use super::{Linear, frames, recurrence};
 
 /// Mode of an LSTM in cuDNN's own numbering.
 const CUDNN_LSTM: i64 = 2;
@@ -59,7 +59,7 @@ impl Lstm {
 
     /// What `x [B, T, d]` adds to the gates, biases included, `[B, T, 4h]`.
     pub(crate) fn read(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weights[0], Some(&self.bias()))
+        frames::product(x, &self.weights[0], Some(&self.bias()))
     }
 
     /// What a step of zeros adds, `[4h]`.
@@ -235,7 +235,7 @@ impl BiRnn {
         let xs = [x.shallow_clone(), turn.apply(x)];
         std::array::from_fn(|direction| {
             let (w, bias) = self.input(direction, d);
-            xs[direction].linear(&w, Some(&bias))
+            frames::product(&xs[direction], &w, Some(&bias))
         })
     }
 
@@ -253,7 +253,7 @@ impl BiRnn {
         let xs = [x.shallow_clone(), turn.apply(x)];
         std::array::from_fn(|direction| {
             let (w, own) = self.input(direction, weight.size()[0]);
-            xs[direction].linear(&w.matmul(weight), Some(&own.addmv(&w, bias)))
+            frames::product(&xs[direction], &w.matmul(weight), Some(&own.addmv(&w, bias)))
         })
     }
 

@@ -14,7 +14,7 @@ use tch::{
     nn::{Init, Path},
 };
 
-use super::{Linear, kaiming_normal};
+use super::{Linear, frames, kaiming_normal};
 
 /// Widths of the windows, in steps.
 const KERNELS: [i64; 3] = [3, 4, 5];
@@ -60,7 +60,7 @@ impl TextCnn {
     pub(crate) fn read(&self, x: &Tensor) -> Tensor {
         let taps = self.convs.each_ref().map(|conv| conv.weight.permute([2, 0, 1])); // [k, f, d]
         let weight = Tensor::cat(&taps, 0).flatten(0, 1); // [taps f, d]
-        x.linear::<Tensor>(&weight, None).unflatten(-1, [TAPS, -1])
+        frames::product(x, &weight, None).unflatten(-1, [TAPS, -1])
     }
 
     /// The vectors `[B, out]` of what [`TextCnn::read`] found.
