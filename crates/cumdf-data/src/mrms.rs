@@ -32,7 +32,8 @@ pub struct MrmsConfig {
 pub struct View {
     /// The modalities a model may see, where a sample has them.
     pub condition: ModalitySet,
-    /// Probability in [0, 1) that a frame is dropped.
+    /// Probability in [0, 1] that a frame is dropped. Below 1 something of every sample stays; at 1
+    /// everything is gone, as if none of its modalities were there.
     pub drop_ratio: f64,
     /// Seed of the holes.
     pub seed: u64,
@@ -102,7 +103,10 @@ impl View {
     /// none of the condition's modalities is left with nothing seen.
     pub fn draw(&self, sample: SampleKey<'_>, seen: &mut [bool]) {
         let streams = Streams::new(b"cumdf mrms test ", self.seed, sample, 0);
-        let allowed = self.condition.intersection(sample.present);
+        let allowed = match self.drop_ratio < 1.0 {
+            true => self.condition.intersection(sample.present),
+            false => ModalitySet::EMPTY,
+        };
         streams.drop_frames(self.drop_ratio, allowed, sample.length, seen);
     }
 }
@@ -252,7 +256,8 @@ mod tests {
                 assert!(present.contains_all(set), "present {present}: {set} is seen");
                 assert!((0..3).all(|m| count(&seen[m * STEPS + 2..][..STEPS - 2]) == 0), "padding");
             }
-            assert_eq!(count(&eval(present, 1.0, sample("x", ModalitySet::ALL))), 1);
+            assert_eq!(count(&eval(present, 0.9999, sample("x", ModalitySet::ALL))), 1);
+            assert_eq!(count(&eval(present, 1.0, sample("x", ModalitySet::ALL))), 0);
         }
         let nothing = eval("v".parse().unwrap(), 0.0, sample("x", "la".parse().unwrap()));
         assert_eq!(count(&nothing), 0);

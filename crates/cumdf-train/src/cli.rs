@@ -10,14 +10,16 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task};
 use cumdf_train::{
     answers::{Answers, entropy},
+    chart,
     config::Config,
     device, doctor,
     evaluate::{self, Predictions},
     fit::Fitted,
     learners::cumdf,
-    metrics,
+    metrics::{self, Metric},
     pipeline::{self, Place},
     registry::{self, Loaded},
+    robustness::{self, Grid, Measured},
     run_dir::{Existing, RESULT, write_atomic},
     select::reported,
     stage::conditions,
@@ -48,6 +50,8 @@ Examples:
   cumdf-train train --list                               the methods there are
   cumdf-train train --method cumdf --data mosi.h5        any of them
   cumdf-train evaluate --checkpoint runs/synthetic/cumdf/student/best.safetensors --condition la
+  cumdf-train evaluate --checkpoint runs/synthetic/cumdf/student/best.safetensors --conditions all \\
+      --drop-ratios 0,0.2,0.4,0.6,0.8,1 --mask-seeds 5 --csv views.csv --plot views.svg
   cumdf-train doctor                                     what is installed, what is missing"
 )]
 pub(crate) struct Args {
@@ -151,16 +155,54 @@ struct EvaluateArgs {
     /// lav.
     #[arg(long, default_value = "lav")]
     condition: ModalitySet,
-    /// Probability that a frame is hidden, in [0, 1).
-    #[arg(long, default_value_t = 0.0)]
+    /// Probability that a frame is hidden, in [0, 1]. Below 1 something of every sample stays; at 1
+    /// nothing does, and the answer is what the training labels alone say.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
     drop_ratio: f64,
+    #[command(flatten)]
+    sweep: SweepArgs,
     /// Also write one row per sample: id, label, prediction, probabilities, entropy, attributions.
     /// Columns of which the method says nothing are empty.
-    #[arg(long, value_name = "FILE.csv")]
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = SWEEP)]
     predictions: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or mps.
     #[arg(long, default_value = "auto")]
     device: String,
+}
+
+/// What asks for many views.
+const SWEEP: [&str; 3] = ["conditions", "drop_ratios", "mask_seeds"];
+
+/// Many views at once, over one loaded file.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Many views at once")]
+struct SweepArgs {
+    /// Several sets of modalities, separated by commas; or all, the seven of the paper (of which
+    /// those that the file cannot show are left out). Default: that of --condition.
+    #[arg(long, value_name = "SETS", value_delimiter = ',', conflicts_with = "condition")]
+    conditions: Vec<String>,
+    /// Several probabilities, such as 0,0.1,0.2,1. Default: that of --drop-ratio.
+    #[arg(long, value_name = "PS", value_delimiter = ',', conflicts_with = "drop_ratio")]
+    drop_ratios: Vec<f64>,
+    /// How often the holes are drawn; figures are then means, with sample standard deviations.
+    #[arg(long, value_name = "N")]
+    mask_seeds: Option<u64>,
+    /// Also write a row per view.
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
+    /// Also draw the task's first two metrics against the drop ratio, a curve per condition.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+impl SweepArgs {
+    fn is_wanted(&self) -> bool {
+        !self.conditions.is_empty()
+            || !self.drop_ratios.is_empty()
+            || self.mask_seeds.is_some()
+            || self.csv.is_some()
+            || self.plot.is_some()
+    }
 }
 
 fn parse_seed(text: &str) -> Result<u64, String> {
@@ -298,8 +340,8 @@ fn report(
 
 fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     ensure!(
-        (0.0..1.0).contains(&args.drop_ratio),
-        "--drop-ratio {}: must lie in [0, 1)",
+        (0.0..=1.0).contains(&args.drop_ratio),
+        "--drop-ratio {}: must lie in [0, 1]",
         args.drop_ratio
     );
     let device = device::parse_device(&args.device)?;
@@ -338,8 +380,23 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     let samples = dataset.split(args.split);
     let set = EvalSet::prepare(samples, args.split, dataset.steps, &trained_on.stats, device)
         .with_context(|| file.display().to_string())?;
-    let view = evaluate::view(args.condition, args.drop_ratio);
     let there = samples.available();
+    let mut report = json!({
+        "checkpoint": args.checkpoint, "method": header.method, "stage": header.stage,
+        "data": file, "dataset": dataset.name, "trained_on": trained_on.name,
+        "same_data": same_data, "split": args.split.name(), "samples": set.len(),
+    });
+    if args.sweep.is_wanted() {
+        let grid = grid(args, there)?;
+        let views = grid.views();
+        let (predictor, prior) = (predictor.as_ref(), &trained_on.prior);
+        let split = (&set, &samples.labels);
+        let measured = robustness::measure(predictor, prior, &dataset.task, split, &views)?;
+        write_sweep(&args.sweep, &dataset, &measured, &header.method)?;
+        report["views"] = json!(summaries(&dataset.task, &measured));
+        return Ok(writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?);
+    }
+    let view = evaluate::view(args.condition, args.drop_ratio);
     if !there.contains_all(args.condition) {
         tracing::warn!(
             "{} has only {there} in its {} split: the rest of {} cannot be seen",
@@ -353,14 +410,67 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     if let Some(path) = &args.predictions {
         write_predictions(path, &set, &dataset.task, &samples.labels, &predictions)?;
     }
-    let report = json!({
-        "checkpoint": args.checkpoint, "method": header.method, "stage": header.stage,
-        "data": file, "dataset": dataset.name, "trained_on": trained_on.name,
-        "same_data": same_data, "split": args.split.name(), "condition": args.condition.key(),
-        "drop_ratio": args.drop_ratio, "samples": set.len(), "metrics": reported(&scored),
-    });
+    report["condition"] = json!(args.condition.key());
+    report["drop_ratio"] = json!(args.drop_ratio);
+    report["metrics"] = json!(reported(&scored));
     writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?;
     Ok(())
+}
+
+/// The views that the arguments ask for, of a file that has `there`.
+fn grid(args: &EvaluateArgs, there: ModalitySet) -> Result<Grid> {
+    let sweep = &args.sweep;
+    let mut conditions: Vec<ModalitySet> = match &sweep.conditions[..] {
+        [] => vec![args.condition],
+        [all] if all == "all" => ModalitySet::CONDITIONS.to_vec(),
+        keys => keys.iter().map(|key| key.parse()).collect::<Result<_>>()?,
+    };
+    if sweep.conditions == ["all"] {
+        conditions.retain(|condition| there.contains_all(*condition));
+    }
+    let drop_ratios = match &sweep.drop_ratios[..] {
+        [] => vec![args.drop_ratio],
+        ratios => ratios.to_vec(),
+    };
+    let grid = Grid { conditions, drop_ratios, mask_seeds: sweep.mask_seeds.unwrap_or(1) };
+    grid.check()?;
+    Ok(grid)
+}
+
+/// The files that a sweep was asked for.
+fn write_sweep(
+    args: &SweepArgs,
+    dataset: &Dataset,
+    measured: &[Measured],
+    method: &str,
+) -> Result<()> {
+    if let Some(path) = &args.csv {
+        write_atomic(path, &robustness::csv(measured)?)?;
+    }
+    if let Some(path) = &args.plot {
+        let title = format!("{method} on {}", dataset.name);
+        let shown = Metric::of(&dataset.task).into_iter().take(2);
+        let panels: Vec<_> =
+            shown.map(|metric| robustness::panel(measured, &metric, &title)).collect();
+        write_atomic(path, chart::svg(&panels)?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Of every condition and metric: the figures by drop ratio, and the area under them.
+fn summaries(task: &Task, measured: &[Measured]) -> Vec<Value> {
+    let metrics = Metric::of(task);
+    let of_metric = |metric: &Metric| robustness::curves(measured, metric).into_iter();
+    let all = metrics.iter().flat_map(|metric| of_metric(metric).map(move |c| (metric, c)));
+    all.map(|(metric, curve)| {
+        json!({
+            "condition": curve.condition.key(), "metric": metric.key(), "area": curve.area(),
+            "drop_ratio": curve.places.iter().map(|p| p.x).collect::<Vec<_>>(),
+            "mean": curve.places.iter().map(|p| p.mean).collect::<Vec<_>>(),
+            "sd": curve.places.iter().map(|p| p.spread).collect::<Vec<_>>(),
+        })
+    })
+    .collect()
 }
 
 /// One row per sample, in file order; a column is empty where the method does not say.

@@ -7,6 +7,7 @@
 
 pub mod allocator;
 pub mod answers;
+pub mod chart;
 pub mod config;
 pub mod device;
 pub mod doctor;
@@ -27,6 +28,7 @@ pub mod policy;
 mod rate;
 pub mod registry;
 mod resume;
+pub mod robustness;
 pub mod run_dir;
 pub mod select;
 pub mod stage;

@@ -45,7 +45,7 @@ pub fn parse_key(key: &str) -> Result<View> {
             _ => bail!("{}", none()),
         }
     }
-    ensure!((0.0..1.0).contains(&view.drop_ratio), "`{key}`: a drop ratio lies in [0, 1)");
+    ensure!((0.0..=1.0).contains(&view.drop_ratio), "`{key}`: a drop ratio lies in [0, 1]");
     Ok(view)
 }
 
@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(key(&view), name);
             assert_eq!(parse_key(name).unwrap(), view);
         }
-        for noise in ["", "x", "la-", "la-p", "la-p1.0", "la-q3", "la-p0.3-s"] {
+        for noise in ["", "x", "la-", "la-p", "la-p1.1", "la-q3", "la-p0.3-s"] {
             assert!(parse_key(noise).is_err(), "{noise}");
         }
     }

@@ -45,8 +45,8 @@ impl Lstm {
     }
 
     /// The output of every step, `[B, T, d]` to `[B, T, h]`. `train` where gradients will flow:
-    /// libtorch's layers keep what they need only then. On a CPU its backward pass takes twice as
-    /// long as that of [`recurrence`], and computes the input's gradient though nobody wants it.
+    /// libtorch's layers keep what they need only then. On a CPU its backward pass computes the
+    /// gradient of the input even where nobody wants it; that of [`recurrence`] does not.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         if train && !x.device().is_cuda() {
             return self.run(&self.read(x));

@@ -258,6 +258,30 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
         assert!(shares[2].abs() < 1e-9, "vision is hidden, and yet has a share: {shares:?}");
     }
 
+    // Many views at once: the same figures, with nothing seen the same for all, a row and a curve each.
+    let (views, plot) = (folder.path().join("views.csv"), folder.path().join("views.svg"));
+    let sweep = |ratios: &str| {
+        let mut command = evaluate(&best);
+        command.args(["--conditions", "all", "--drop-ratios", ratios, "--mask-seeds", "2"]);
+        command.arg("--csv").arg(&views).arg("--plot").arg(&plot);
+        command
+    };
+    assert!(refusal(sweep("0,2")).contains("--drop-ratios has 2"));
+    assert!(!views.exists() && !plot.exists());
+    let all: Value = serde_json::from_str(&succeeds(sweep("1,0.3,0"))).expect("JSON");
+    let of = |condition: &str| {
+        let shown = all["views"].as_array().expect("views");
+        let is_it = |v: &&Value| v["condition"] == condition && v["metric"] == "mae";
+        shown.iter().find(is_it).unwrap_or_else(|| panic!("no {condition} in {all}"))["mean"].clone()
+    };
+    assert_eq!(of("la")[2], of("v")[2], "the prior");
+    let mut rows = csv::Reader::from_path(&views).expect("a CSV file");
+    let rows: Vec<_> = rows.records().map(|row| row.expect("a row")).collect();
+    assert_eq!(rows.len(), 7 * (1 + 2 + 1));
+    let one = rows.iter().find(|row| [&row[0], &row[1], &row[2]] == ["la", "0.3", "0"]);
+    assert_eq!(one.expect("the view of above")[3], report["metrics"]["mae"].to_string());
+    assert!(std::fs::read_to_string(&plot).expect("a picture").contains("{l,a,v}"));
+
     // Other data of the same sizes: scored, with a word.
     let mut other = tiny::sentiment();
     other.test.lengths[0] = 6;

@@ -1,0 +1,168 @@
+//! Line charts as SVG: what people would rather look at than read.
+
+use anyhow::{Result, anyhow};
+use plotters::{
+    coord::Shift,
+    prelude::{
+        ChartBuilder, Color as _, DrawingArea, IntoDrawingArea as _, PathElement, Polygon,
+        RGBColor, SVGBackend, Text, WHITE,
+    },
+    series::LineSeries,
+};
+
+/// Colours that stay apart for most colour-blind eyes (Okabe and Ito), and black.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(213, 94, 0),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(160, 150, 20), // their yellow, darker: it is drawn on white
+    RGBColor(0, 0, 0),
+];
+/// Width and height of a panel, in pixels.
+const SIZE: (u32, u32) = (700, 420);
+/// What of the width names the curves.
+const LEGEND: u32 = 130;
+
+/// A place on a curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Where.
+    pub x: f64,
+    /// The mean there.
+    pub mean: f64,
+    /// The sample standard deviation there, 0 of a single value.
+    pub spread: f64,
+}
+
+/// One curve; a band shows its spread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What the legend calls it.
+    pub name: String,
+    /// By rising `x`.
+    pub places: Vec<Place>,
+}
+
+/// Curves in one frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// Above it.
+    pub title: String,
+    /// Below the horizontal axis.
+    pub x: String,
+    /// Beside the vertical axis.
+    pub y: String,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+impl Place {
+    /// Mean and spread of one or more values at `x`.
+    pub fn over(x: f64, values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let spread = if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
+        Self { x, mean, spread }
+    }
+}
+
+/// The panels beside each other, as a picture.
+///
+/// # Errors
+/// When there is nothing to draw: no panel, or one without a finite value.
+pub fn svg(panels: &[Panel]) -> Result<String> {
+    let mut text = String::new();
+    {
+        let size = (SIZE.0 * panels.len().max(1) as u32, SIZE.1);
+        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        root.fill(&WHITE)?;
+        for (panel, area) in panels.iter().zip(root.split_evenly((1, panels.len().max(1)))) {
+            draw(panel, &area)?;
+        }
+        root.present()?;
+    }
+    Ok(text)
+}
+
+fn draw(panel: &Panel, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
+    let places = || panel.series.iter().flat_map(|series| &series.places);
+    let (left, right) = bounds(places().map(|p| p.x))
+        .ok_or_else(|| anyhow!("{}: there is nothing to draw", panel.title))?;
+    let (low, high) = bounds(places().flat_map(|p| [p.mean - p.spread, p.mean + p.spread]))
+        .ok_or_else(|| anyhow!("{}: no value is finite", panel.title))?;
+    let room = 0.06 * (high - low);
+    let (frame, legend) = area.split_horizontally(SIZE.0 - LEGEND);
+    let mut chart = ChartBuilder::on(&frame)
+        .caption(&panel.title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(left..right, low - room..high + room)?;
+    chart
+        .configure_mesh()
+        .x_desc(&panel.x)
+        .y_desc(&panel.y)
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(225, 225, 225))
+        .draw()?;
+    for ((row, series), colour) in (0i32..).zip(&panel.series).zip(COLOURS.iter().cycle()) {
+        let edge = |sign: f64| series.places.iter().map(move |p| (p.x, p.mean + sign * p.spread));
+        if series.places.iter().any(|p| p.spread > 0.0) {
+            let band: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
+            chart.draw_series([Polygon::new(band, colour.mix(0.12))])?;
+        }
+        let line = colour.stroke_width(2);
+        chart.draw_series(LineSeries::new(edge(0.0), line).point_size(3))?;
+        let y = 48 + 22 * row;
+        legend.draw(&PathElement::new([(4, y), (24, y)], line))?;
+        legend.draw(&Text::new(series.name.clone(), (30, y - 8), ("sans-serif", 14)))?;
+    }
+    Ok(())
+}
+
+/// The smallest and the largest finite value, set a little apart where they are the same.
+fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let finite = values.filter(|value| value.is_finite());
+    let (low, high) = finite.fold(None, |found: Option<(f64, f64)>, value| {
+        Some(found.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+    })?;
+    Some(if low < high { (low, high) } else { (low - 0.5, high + 0.5) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panel(values: &[f64]) -> Panel {
+        let places =
+            values.iter().zip(0u32..).map(|(v, x)| Place::over(f64::from(x), &[*v, v + 1.0]));
+        let series = Series { name: "{l,a} & <x>".into(), places: places.collect() };
+        Panel { title: "Curves".into(), x: "across".into(), y: "up".into(), series: vec![series] }
+    }
+
+    #[test]
+    fn a_picture_names_its_axes_and_curves_and_escapes_what_svg_reads() {
+        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])]).expect("drawn");
+        assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
+        for part in ["Curves", "across", "up", "{l,a} &amp; &lt;x&gt;", "<polyline", "<polygon"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_draw_is_an_error() {
+        assert!(svg(&[panel(&[])]).is_err());
+        assert!(svg(&[panel(&[f64::NAN])]).is_err());
+    }
+
+    #[test]
+    fn the_spread_is_that_of_a_sample() {
+        let place = Place::over(0.5, &[1.0, 2.0, 3.0]);
+        assert_eq!((place.mean, place.spread), (2.0, 1.0));
+        assert_eq!(Place::over(0.5, &[4.0]).spread, 0.0);
+    }
+}
