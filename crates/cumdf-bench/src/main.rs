@@ -6,7 +6,10 @@ use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use cumdf_bench::{artefact::table1, grid::child};
+use cumdf_bench::{
+    artefact::{figure3, table1},
+    grid::child,
+};
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
 
@@ -23,6 +26,8 @@ struct Cli {
 enum Command {
     /// Table 1: models under the seven sets of present modalities.
     Table1(table1::Args),
+    /// Figure 3: models against the share of frames that are hidden, as curves.
+    Figure3(figure3::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -43,6 +48,10 @@ fn main() -> ExitCode {
         Command::Table1(args) => {
             telemetry::init(args.grid.verbose);
             border::guard("cumdf-bench", || table1::run(&args))
+        }
+        Command::Figure3(args) => {
+            telemetry::init(args.grid.verbose);
+            border::guard("cumdf-bench", || figure3::run(&args))
         }
         Command::Cell(args) => child::main(&args),
     }

@@ -132,12 +132,16 @@ fn scores(folder: &Path) -> PathBuf {
 }
 
 fn bare(out: &Path, args: &[&str]) -> Command {
+    artefact("table1", out, args)
+}
+
+fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-bench"));
     // A test that starts a program while another writes its data set hands it the open file, lock
     // included; HDF5 would then refuse the finished file to the other test's program.
     command.env("HDF5_USE_FILE_LOCKING", "FALSE");
     command.env_remove("COLUMNS");
-    command.arg("table1").args(["--device", "cpu"]).args(args).arg("--out").arg(out);
+    command.arg(name).args(["--device", "cpu"]).args(args).arg("--out").arg(out);
     command
 }
 
@@ -168,8 +172,12 @@ fn records(out: &Path) -> Vec<Value> {
 
 /// One of the two lists in `table1.json`.
 fn part(out: &Path, key: &str) -> Vec<Value> {
-    let text = fs::read_to_string(out.join("table1.json")).expect("table1.json was written");
-    let whole: Value = serde_json::from_str(&text).expect("table1.json is JSON");
+    part_of("table1", out, key)
+}
+
+fn part_of(name: &str, out: &Path, key: &str) -> Vec<Value> {
+    let text = fs::read_to_string(out.join(format!("{name}.json"))).expect("it was written");
+    let whole: Value = serde_json::from_str(&text).expect("it is JSON");
     whole[key].as_array().expect("it is a list").clone()
 }
 
@@ -583,6 +591,49 @@ fn under_what_training_never_had_a_model_answers_its_prior() {
     assert_eq!(read("la"), read("a"));
     let same = |r: &Value| r["condition"] == "la" && r["same_as"] == "a";
     assert!(records(&out).iter().any(same));
+}
+
+#[test]
+fn figure_3_rests_on_the_trainings_of_table_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (scores(dir.path()), dir.path().join("out"));
+    let args = [&["--data", text(&path), "--seeds", "1"], &CUMDF[..]].concat();
+    run_well(&out, &args);
+    let tiny = tiny(&args);
+    let tiny: Vec<_> = tiny.iter().map(String::as_str).collect();
+    let figure3 = |ratios: &str| {
+        let args = [&tiny[..], &args, &["--drop-ratios", ratios]].concat();
+        artefact("figure3", &out, &args).stdin(Stdio::null()).output().expect("it starts")
+    };
+    for (ratios, why) in [("0.5", "two or more"), ("0,1.5", "--drop-ratios has 1.5")] {
+        let refused = figure3(ratios);
+        assert!(!refused.status.success() && said(&refused).contains(why), "{}", said(&refused));
+    }
+    let output = figure3("1,0,0.5");
+    assert!(output.status.success(), "{}", said(&output));
+    let only_to_test = format!("({} of them only to test)", n_cells());
+    assert!(said(&output).contains(&only_to_test), "{}", said(&output));
+
+    let mae = |records: &[Value], condition: &str| {
+        let is = |r: &&Value| {
+            r["model"] == "cumdf" && r["metric"] == "mae" && r["condition"] == condition
+        };
+        let found = records.iter().find(is).unwrap_or_else(|| panic!("no {condition}"));
+        found["mean"].as_f64().expect("a figure")
+    };
+    let (table, figure) = (records(&out), part_of("figure3", &out, "figures"));
+    for shared in ["lav", "av", "lv", "la"] {
+        let (here, there) = (mae(&figure, shared), mae(&table, shared));
+        assert!((here - there).abs() < 1e-12, "{shared}: {here}, in the table {there}");
+    }
+    assert!(mae(&figure, "lav-p0.5-ha").is_finite());
+    let curve = ["lav", "lav-p0.5", "lav-p1"].map(|view| mae(&figure, view));
+    let area = (curve[0] + 2.0 * curve[1] + curve[2]) / 4.0;
+    assert!((mae(&figure, "area") - area).abs() < 1e-12);
+    let picture = fs::read_to_string(out.join("figure3-toy.svg")).unwrap();
+    for part in ["CUMDF", "frames of all modalities hidden", "frames of audio hidden", "F1, %"] {
+        assert!(picture.contains(part), "the picture lacks {part}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn column(key: &str, label: &str) -> Column {
 }
 
 fn summing(summary: Summary) -> Column {
-    Column { summary: Some(summary), ..column(summary.key(), summary.key()) }
+    Column { sums_up: true, ..column(summary.key(), summary.key()) }
 }
 
 /// Two data sets: one with the paper's figures, two floors, no vision, audio that is never trained

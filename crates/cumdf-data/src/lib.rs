@@ -22,7 +22,7 @@
 //!     let (inputs, targets) = (batch.shown(), batch.targets());
 //!     // a model reads `inputs`, its loss reads `targets`
 //! }
-//! let view = View { condition: ModalitySet::ALL, drop_ratio: 0.2, seed: 1 };
+//! let view = View { drop_ratio: 0.2, seed: 1, ..View::COMPLETE };
 //! for (rows, inputs) in corpus.test.batches(&view, 64) {
 //!     // `rows` says which samples of the split these are
 //! }

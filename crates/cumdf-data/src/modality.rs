@@ -87,6 +87,12 @@ impl ModalitySet {
         Self(self.0 & other.0)
     }
 
+    /// Members of this one that `other` does not have.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Members of either.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {

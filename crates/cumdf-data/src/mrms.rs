@@ -33,8 +33,10 @@ pub struct View {
     /// The modalities a model may see, where a sample has them.
     pub condition: ModalitySet,
     /// Probability in [0, 1] that a frame is dropped. Below 1 something of every sample stays; at 1
-    /// everything is gone, as if none of its modalities were there.
+    /// the modalities that lose frames are gone, as if they were not there.
     pub drop_ratio: f64,
+    /// The modalities that lose frames; the others of the condition stay whole.
+    pub holes: ModalitySet,
     /// Seed of the holes.
     pub seed: u64,
 }
@@ -97,17 +99,20 @@ impl MrmsConfig {
 
 impl View {
     /// Everything the samples have.
-    pub const COMPLETE: Self = Self { condition: ModalitySet::ALL, drop_ratio: 0.0, seed: 0 };
+    pub const COMPLETE: Self =
+        Self { condition: ModalitySet::ALL, drop_ratio: 0.0, holes: ModalitySet::ALL, seed: 0 };
 
     /// Which frames of an evaluated sample are seen; see [`MrmsConfig::draw`]. A sample that has
     /// none of the condition's modalities is left with nothing seen.
     pub fn draw(&self, sample: SampleKey<'_>, seen: &mut [bool]) {
         let streams = Streams::new(b"cumdf mrms test ", self.seed, sample, 0);
-        let allowed = match self.drop_ratio < 1.0 {
-            true => self.condition.intersection(sample.present),
-            false => ModalitySet::EMPTY,
-        };
-        streams.drop_frames(self.drop_ratio, allowed, sample.length, seen);
+        let allowed = self.condition.intersection(sample.present);
+        let whole = allowed.without(self.holes);
+        streams.drop_frames(0.0, whole, sample.length, seen);
+        if self.drop_ratio < 1.0 {
+            let holed = allowed.intersection(self.holes);
+            streams.drop_but(self.drop_ratio, holed, sample.length, seen, whole.is_empty());
+        }
     }
 }
 
@@ -136,7 +141,20 @@ impl Streams {
         rng
     }
 
+    /// Shows the frames of `allowed` that are not dropped, and at least one.
     fn drop_frames(&self, p: f64, allowed: ModalitySet, length: usize, seen: &mut [bool]) {
+        self.drop_but(p, allowed, length, seen, true);
+    }
+
+    /// The same; at least one only where `keep_one`.
+    fn drop_but(
+        &self,
+        p: f64,
+        allowed: ModalitySet,
+        length: usize,
+        seen: &mut [bool],
+        keep_one: bool,
+    ) {
         let steps = seen.len() / 3;
         if p <= 0.0 {
             for modality in allowed.iter() {
@@ -159,7 +177,7 @@ impl Streams {
                 }
             }
         }
-        if let (false, Some((_, place))) = (any, last) {
+        if let (false, Some((_, place))) = (any || !keep_one, last) {
             seen[place] = true;
         }
     }
@@ -193,7 +211,7 @@ mod tests {
 
     fn eval(condition: ModalitySet, drop_ratio: f64, sample: SampleKey<'_>) -> Vec<bool> {
         let mut seen = vec![false; 3 * STEPS];
-        View { condition, drop_ratio, seed: 5 }.draw(sample, &mut seen);
+        View { condition, drop_ratio, holes: ModalitySet::ALL, seed: 5 }.draw(sample, &mut seen);
         seen
     }
 
@@ -274,6 +292,26 @@ mod tests {
                 wider = seen;
             }
         }
+    }
+
+    #[test]
+    fn holes_in_one_modality_leave_the_others_whole() {
+        let holes = "a".parse().unwrap();
+        let view = |drop_ratio| View { drop_ratio, holes, seed: 5, ..View::COMPLETE };
+        let draw = |drop_ratio, present| {
+            let mut seen = vec![false; 3 * STEPS];
+            view(drop_ratio).draw(sample("x", present), &mut seen);
+            seen
+        };
+        let half = draw(0.5, ModalitySet::ALL);
+        let everywhere = eval(ModalitySet::ALL, 0.5, sample("x", ModalitySet::ALL));
+        assert_eq!(half[STEPS..2 * STEPS], everywhere[STEPS..2 * STEPS], "the same holes");
+        assert_eq!(count(&half[..STEPS]) + count(&half[2 * STEPS..]), 30);
+        assert_eq!(modalities(&draw(1.0, ModalitySet::ALL)), "lv".parse().unwrap());
+        let audio = "a".parse().unwrap();
+        assert_eq!(count(&draw(0.9999, audio)), 1, "something stays");
+        assert_eq!(count(&draw(1.0, audio)), 0);
+        assert_eq!(count(&draw(0.9999, "la".parse().unwrap())), 15, "where nothing else does");
     }
 
     #[test]

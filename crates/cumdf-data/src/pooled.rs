@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(values(&pooled.features[0]), [0.0; 3]);
         assert_eq!(values(&pooled.seen), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
 
-        let holes = View { condition: ModalitySet::ALL, drop_ratio: 0.6, seed: 3 };
+        let holes = View { drop_ratio: 0.6, seed: 3, ..View::COMPLETE };
         let pooled = corpus.test.pooled(&holes);
         for (rows, inputs) in corpus.test.batches(&holes, 1) {
             let seen = values(&inputs.seen.select(1, 0));

@@ -10,8 +10,9 @@ use plotters::{
     series::LineSeries,
 };
 
-/// Colours that stay apart for most colour-blind eyes (Okabe and Ito), and black.
-const COLOURS: [RGBColor; 8] = [
+/// Colours that stay apart for most colour-blind eyes (Okabe and Ito), black, and four more for those
+/// who have that many curves.
+const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -20,6 +21,10 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(160, 150, 20), // their yellow, darker: it is drawn on white
     RGBColor(0, 0, 0),
+    RGBColor(120, 60, 150),
+    RGBColor(150, 150, 150),
+    RGBColor(140, 90, 50),
+    RGBColor(100, 130, 110),
 ];
 /// Width and height of a panel, in pixels.
 const SIZE: (u32, u32) = (700, 420);
@@ -70,17 +75,18 @@ impl Place {
     }
 }
 
-/// The panels beside each other, as a picture.
+/// The panels as a picture, `across` of them beside each other.
 ///
 /// # Errors
 /// When there is nothing to draw: no panel, or one without a finite value.
-pub fn svg(panels: &[Panel]) -> Result<String> {
+pub fn svg(panels: &[Panel], across: usize) -> Result<String> {
+    let (across, down) = (across.max(1), panels.len().div_ceil(across.max(1)).max(1));
     let mut text = String::new();
     {
-        let size = (SIZE.0 * panels.len().max(1) as u32, SIZE.1);
+        let size = (SIZE.0 * across as u32, SIZE.1 * down as u32);
         let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
         root.fill(&WHITE)?;
-        for (panel, area) in panels.iter().zip(root.split_evenly((1, panels.len().max(1)))) {
+        for (panel, area) in panels.iter().zip(root.split_evenly((down, across))) {
             draw(panel, &area)?;
         }
         root.present()?;
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_picture_names_its_axes_and_curves_and_escapes_what_svg_reads() {
-        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])]).expect("drawn");
+        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])], 2).expect("drawn");
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
         for part in ["Curves", "across", "up", "{l,a} &amp; &lt;x&gt;", "<polyline", "<polygon"] {
             assert!(text.contains(part), "no {part} in {text}");
@@ -155,8 +161,8 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_an_error() {
-        assert!(svg(&[panel(&[])]).is_err());
-        assert!(svg(&[panel(&[f64::NAN])]).is_err());
+        assert!(svg(&[panel(&[])], 1).is_err());
+        assert!(svg(&[panel(&[f64::NAN])], 1).is_err());
     }
 
     #[test]

@@ -452,7 +452,7 @@ fn write_sweep(
         let shown = Metric::of(&dataset.task).into_iter().take(2);
         let panels: Vec<_> =
             shown.map(|metric| robustness::panel(measured, &metric, &title)).collect();
-        write_atomic(path, chart::svg(&panels)?.as_bytes())?;
+        write_atomic(path, chart::svg(&panels, 2)?.as_bytes())?;
     }
     Ok(())
 }

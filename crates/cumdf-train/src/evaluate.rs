@@ -30,7 +30,7 @@ pub struct Predictions {
 
 /// The view of a split in which `condition` is present and frames are dropped with `drop_ratio`.
 pub fn view(condition: ModalitySet, drop_ratio: f64) -> View {
-    View { condition, drop_ratio, seed: EVAL_SEED }
+    View { condition, drop_ratio, holes: ModalitySet::ALL, seed: EVAL_SEED }
 }
 
 /// Samples of `steps` steps and `dims` features per step that go through a network at once: fewer

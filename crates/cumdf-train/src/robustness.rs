@@ -68,7 +68,9 @@ impl Grid {
             for &drop_ratio in &ratios {
                 let draws = if drop_ratio > 0.0 && drop_ratio < 1.0 { self.mask_seeds } else { 1 };
                 let seeds = EVAL_SEED..EVAL_SEED + draws;
-                views.extend(seeds.map(|seed| View { condition, drop_ratio, seed }));
+                views.extend(
+                    seeds.map(|seed| View { seed, ..evaluate::view(condition, drop_ratio) }),
+                );
             }
         }
         views
@@ -118,13 +120,18 @@ pub fn curves(measured: &[Measured], metric: &Metric) -> Vec<Curve> {
 }
 
 impl Curve {
-    /// The area under the curve by trapezoids, from the smallest to the largest ratio there is. From
-    /// 0 to 1 this is the AUILC ("area under indicators line chart") by which EMT-DLFR and others
-    /// compare methods under missing frames.
+    /// The area under the means; see [`area`].
     pub fn area(&self) -> f64 {
-        let step = |pair: &[Place]| (pair[1].x - pair[0].x) * (pair[0].mean + pair[1].mean) / 2.0;
-        self.places.windows(2).map(step).sum()
+        area(&self.places.iter().map(|place| (place.x, place.mean)).collect::<Vec<_>>())
     }
+}
+
+/// The area under a curve by trapezoids, from its first to its last place. Over drop ratios from 0 to
+/// 1 this is the AUILC ("area under indicators line chart") by which EMT-DLFR and others compare
+/// methods under missing frames.
+pub fn area(places: &[(f64, f64)]) -> f64 {
+    let step = |pair: &[(f64, f64)]| (pair[1].0 - pair[0].0) * (pair[0].1 + pair[1].1) / 2.0;
+    places.windows(2).map(step).sum()
 }
 
 /// A row per view, in the order of `measured`.
@@ -137,7 +144,7 @@ pub fn csv(measured: &[Measured]) -> Result<Vec<u8>> {
     let first = ["condition", "drop_ratio", "mask_seed"].map(str::to_owned);
     csv.write_record(first.into_iter().chain(measured.iter().take(1).flat_map(names)))?;
     for m in measured {
-        let View { condition, drop_ratio, seed } = m.view;
+        let View { condition, drop_ratio, seed, .. } = m.view;
         let view = [condition.key(), drop_ratio.to_string(), seed.to_string()];
         let values = reported(&m.metrics).into_iter().map(|(_, value)| value.to_string());
         csv.write_record(view.into_iter().chain(values))?;

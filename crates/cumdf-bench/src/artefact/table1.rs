@@ -175,13 +175,13 @@ fn columns(source: &Source) -> Vec<Column> {
         key: condition.key(),
         label: condition.to_string(),
         same_as: source.same_as(condition).map(ModalitySet::key),
-        summary: None,
+        sums_up: false,
     };
     let summary = |summary: Summary| Column {
         key: summary.key().to_owned(),
         label: summary.key().to_owned(),
         same_as: None,
-        summary: Some(summary),
+        sums_up: true,
     };
     ModalitySet::CONDITIONS.map(condition).into_iter().chain(Summary::ALL.map(summary)).collect()
 }
@@ -240,7 +240,7 @@ fn cells(
 }
 
 /// What the training of a row cost, from its `runs`.
-fn cost(runs: &[&Run]) -> Option<Cost> {
+pub(super) fn cost(runs: &[&Run]) -> Option<Cost> {
     let costs: Vec<_> = runs.iter().filter_map(|run| run.cost).collect();
     let n = costs.len() as f64;
     Some(Cost {
@@ -253,14 +253,14 @@ fn cost(runs: &[&Run]) -> Option<Cost> {
 
 /// The metrics in which beaten floors are counted: one for the size of the error, one for the sign,
 /// one for the order; for emotions the F1 over all of them.
-fn counted(task: &Task) -> Vec<Metric> {
+pub(super) fn counted(task: &Task) -> Vec<Metric> {
     match task {
         Task::Sentiment { .. } => vec![Metric::Mae, Metric::F1, Metric::Corr],
         Task::Emotion { .. } => vec![Metric::F1],
     }
 }
 
-fn constant(constant: &Metrics, metric: &Metric) -> Value {
+pub(super) fn constant(constant: &Metrics, metric: &Metric) -> Value {
     let mean = constant.get(metric).unwrap_or(f64::NAN);
     Value::Measured(Estimate { mean, std: None, seeds: 1 })
 }

@@ -168,6 +168,11 @@ impl Source {
         &self.labels
     }
 
+    /// The modalities that a model sees at test when nothing is hidden from it.
+    pub fn available(&self) -> ModalitySet {
+        self.in_test.intersection(self.in_train)
+    }
+
     /// Why the test under `condition` would not show what its name says; `None` when it does.
     pub fn not_available(&self, condition: ModalitySet) -> Option<String> {
         let lacking = names(|m| !self.in_test.contains(m));

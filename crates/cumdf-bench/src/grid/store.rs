@@ -12,16 +12,24 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use cumdf_data::{ModalitySet, Task, View};
-use cumdf_train::{answers::Answers, evaluate::EVAL_SEED, run_dir::write_atomic};
+use cumdf_train::{
+    answers::Answers,
+    evaluate::{self, EVAL_SEED},
+    run_dir::write_atomic,
+};
 
 /// The folder of the predictions in a cell's folder.
 pub const FOLDER: &str = "views";
 
-/// A view's name in files and between processes: `la`, `la-p0.3`, `la-p0.3-s7`.
+/// A view's name in files and between processes: `la`, `la-p0.3`, `la-p0.3-s7`; `la-p0.3-ha` where
+/// audio alone has holes.
 pub fn key(view: &View) -> String {
     let mut key = view.condition.key();
     if view.drop_ratio > 0.0 {
         key += &format!("-p{}", view.drop_ratio);
+    }
+    if view.holes != ModalitySet::ALL {
+        key += &format!("-h{}", view.holes.key());
     }
     if view.seed != EVAL_SEED {
         key += &format!("-s{}", view.seed);
@@ -36,11 +44,12 @@ pub fn key(view: &View) -> String {
 pub fn parse_key(key: &str) -> Result<View> {
     let mut parts = key.split('-');
     let condition: ModalitySet = parts.next().unwrap_or_default().parse()?;
-    let mut view = View { condition, drop_ratio: 0.0, seed: EVAL_SEED };
+    let mut view = evaluate::view(condition, 0.0);
     for part in parts {
         let none = || format!("`{key}` is no view: {part:?}");
         match part.split_at_checked(1) {
             Some(("p", ratio)) => view.drop_ratio = ratio.parse().with_context(none)?,
+            Some(("h", holes)) => view.holes = holes.parse().with_context(none)?,
             Some(("s", seed)) => view.seed = seed.parse().with_context(none)?,
             _ => bail!("{}", none()),
         }
@@ -169,7 +178,7 @@ mod tests {
     use super::*;
 
     fn view(condition: &str, drop_ratio: f64, seed: u64) -> View {
-        View { condition: condition.parse().unwrap(), drop_ratio, seed }
+        View { seed, ..evaluate::view(condition.parse().unwrap(), drop_ratio) }
     }
 
     #[test]
@@ -178,11 +187,12 @@ mod tests {
             (view("la", 0.0, EVAL_SEED), "la"),
             (view("lav", 0.3, EVAL_SEED), "lav-p0.3"),
             (view("v", 0.7, 12), "v-p0.7-s12"),
+            (View { holes: "a".parse().unwrap(), ..view("la", 1.0, 2) }, "la-p1-ha-s2"),
         ] {
             assert_eq!(key(&view), name);
             assert_eq!(parse_key(name).unwrap(), view);
         }
-        for noise in ["", "x", "la-", "la-p", "la-p1.1", "la-q3", "la-p0.3-s"] {
+        for noise in ["", "x", "la-", "la-p", "la-p1.1", "la-q3", "la-hx", "la-p0.3-s"] {
             assert!(parse_key(noise).is_err(), "{noise}");
         }
     }

@@ -6,8 +6,6 @@
 
 use cumdf_train::metrics::Metric;
 
-use super::summary::Summary;
-
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -51,14 +49,14 @@ pub struct Column {
     /// Key of an earlier column with the same figures for a reason that lies in the data, such as a
     /// modality that is never trained. Counts leave this column out.
     pub same_as: Option<String>,
-    /// What it makes of the other columns; `None` for a condition of its own. Counts leave it out.
-    pub summary: Option<Summary>,
+    /// Whether it sums up other columns. Counts leave it out.
+    pub sums_up: bool,
 }
 
 impl Column {
     /// Whether counts go over it: it neither repeats nor sums up others.
     pub fn counts(&self) -> bool {
-        self.same_as.is_none() && self.summary.is_none()
+        self.same_as.is_none() && !self.sums_up
     }
 }
 

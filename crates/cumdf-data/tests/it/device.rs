@@ -186,7 +186,7 @@ fn an_utterance_feature_is_repeated_over_valid_steps() {
 fn evaluation_covers_the_split_and_hides_what_the_view_says() {
     let data = toy();
     let corpus = corpus(&data);
-    let view = View { condition: set("lv"), drop_ratio: 0.5, seed: 3 };
+    let view = View { condition: set("lv"), drop_ratio: 0.5, seed: 3, ..View::COMPLETE };
     let mut visited = Vec::new();
     let batches = corpus.test.batches(&view, 4);
     assert_eq!(batches.len(), 2);

@@ -272,7 +272,8 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     let of = |condition: &str| {
         let shown = all["views"].as_array().expect("views");
         let is_it = |v: &&Value| v["condition"] == condition && v["metric"] == "mae";
-        shown.iter().find(is_it).unwrap_or_else(|| panic!("no {condition} in {all}"))["mean"].clone()
+        shown.iter().find(is_it).unwrap_or_else(|| panic!("no {condition} in {all}"))["mean"]
+            .clone()
     };
     assert_eq!(of("la")[2], of("v")[2], "the prior");
     let mut rows = csv::Reader::from_path(&views).expect("a CSV file");
