@@ -61,7 +61,7 @@ impl Pooled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Corpus, Dataset, Labels, ModalitySet, Samples, Task};
+    use crate::{Corpus, Dataset, Labels, Samples, Task};
 
     /// Three samples of lengths 2, 3, 1; audio is one frame, and the second sample has none.
     fn toy() -> Corpus {

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn the_spread_is_that_of_a_sample() {
         let place = Place::over(0.5, &[1.0, 2.0, 3.0]);
-        assert_eq!((place.mean, place.spread), (2.0, 1.0));
-        assert_eq!(Place::over(0.5, &[4.0]).spread, 0.0);
+        assert_eq!(place, Place { x: 0.5, mean: 2.0, spread: 1.0 });
+        assert_eq!(Place::over(0.5, &[4.0]), Place { x: 0.5, mean: 4.0, spread: 0.0 });
     }
 }
