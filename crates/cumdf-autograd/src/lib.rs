@@ -1,8 +1,8 @@
 //! Functions with a backward pass of their own, written in Rust, in libtorch's graph.
 //!
 //! [`record`] is what `torch.autograd.Function` is to Python. libtorch has it for C++ alone, so this
-//! crate holds the workspace's one C++ file (`node.cpp`), and most of its unsafe code; everything that is
-//! computed stays in Rust.
+//! crate holds the workspace's one C++ file (`node.cpp`), and most of its unsafe code; everything
+//! that is computed stays in Rust.
 //!
 //! Worth it where libtorch's own graph is dear: a recurrent layer is thousands of small nodes to
 //! it, each of which keeps tensors and adds its share to the gradients of the weights.
@@ -41,7 +41,7 @@ unsafe extern "C" {
 }
 
 /// Whether a gradient is to be recorded for what is made of these inputs now.
-pub fn wants_gradient<const N: usize>(inputs: [&Tensor; N]) -> bool {
+fn wants_gradient<const N: usize>(inputs: [&Tensor; N]) -> bool {
     let inputs = inputs.map(Tensor::as_ptr);
     // SAFETY: `N` pointers to tensors that the caller borrows; C++ reads them and keeps none.
     unsafe { cumdf_wants_gradient(inputs.as_ptr(), N) }
@@ -50,8 +50,8 @@ pub fn wants_gradient<const N: usize>(inputs: [&Tensor; N]) -> bool {
 /// Makes `output` the outcome of a function of `inputs`, with this backward pass.
 ///
 /// The output must have been computed without a graph (under [`tch::no_grad_guard`]) into memory of
-/// its own. Nothing is recorded, and `backward` dropped, where no gradient is wanted
-/// ([`wants_gradient`]); ask first to save less.
+/// its own. Nothing is recorded, and `backward` dropped, under [`tch::no_grad`] and where no input
+/// requires a gradient.
 ///
 /// `backward` is given the gradient of the output, in the output's shape, and which inputs need
 /// one; it runs without a graph of its own, so there are no second derivatives. It may be called

@@ -10,6 +10,8 @@ use plotters::{
     series::LineSeries,
 };
 
+use crate::metrics::mean_and_spread;
+
 /// Colours that stay apart for most colour-blind eyes (Okabe and Ito), black, and four more for those
 /// who have that many curves.
 const COLOURS: [RGBColor; 12] = [
@@ -67,11 +69,8 @@ pub struct Panel {
 impl Place {
     /// Mean and spread of one or more values at `x`.
     pub fn over(x: f64, values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let spread = if values.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
-        Self { x, mean, spread }
+        let (mean, spread) = mean_and_spread(values);
+        Self { x, mean, spread: spread.unwrap_or(0.0) }
     }
 }
 

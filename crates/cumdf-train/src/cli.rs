@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task};
+use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task, View};
 use cumdf_train::{
     answers::{Answers, entropy},
     chart,
@@ -171,7 +171,7 @@ struct EvaluateArgs {
 }
 
 /// What asks for many views.
-const SWEEP: [&str; 3] = ["conditions", "drop_ratios", "mask_seeds"];
+const SWEEP: [&str; 5] = ["conditions", "drop_ratios", "mask_seeds", "csv", "plot"];
 
 /// Many views at once, over one loaded file.
 #[derive(Debug, ClapArgs)]
@@ -386,9 +386,17 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
         "data": file, "dataset": dataset.name, "trained_on": trained_on.name,
         "same_data": same_data, "split": args.split.name(), "samples": set.len(),
     });
+    let outputs = [&args.predictions, &args.sweep.csv, &args.sweep.plot];
+    for path in outputs.into_iter().flatten() {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        ensure!(
+            folder.is_none_or(Path::is_dir),
+            "{}: its folder does not exist: create it first",
+            path.display()
+        );
+    }
     if args.sweep.is_wanted() {
-        let grid = grid(args, there)?;
-        let views = grid.views();
+        let views = views(args, there)?;
         let (predictor, prior) = (predictor.as_ref(), &trained_on.prior);
         let split = (&set, &samples.labels);
         let measured = robustness::measure(predictor, prior, &dataset.task, split, &views)?;
@@ -397,14 +405,7 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
         return Ok(writeln!(io::stdout().lock(), "{}", serde_json::to_string_pretty(&report)?)?);
     }
     let view = evaluate::view(args.condition, args.drop_ratio);
-    if !there.contains_all(args.condition) {
-        tracing::warn!(
-            "{} has only {there} in its {} split: the rest of {} cannot be seen",
-            file.display(),
-            args.split,
-            args.condition
-        );
-    }
+    warn_of_lacking(args, there, args.condition);
     let predictions = evaluate::explain(predictor.as_ref(), &trained_on.prior, &set, &view)?;
     let scored = metrics::score(&dataset.task, &samples.labels, &predictions.answers);
     if let Some(path) = &args.predictions {
@@ -417,8 +418,18 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
+/// Says what of `condition` cannot be seen where the split has `there`.
+fn warn_of_lacking(args: &EvaluateArgs, there: ModalitySet, condition: ModalitySet) {
+    if !there.contains_all(condition) {
+        let (split, lacking) = (args.split, condition.without(there));
+        tracing::warn!(
+            "the {split} split has only {there}: {lacking} of {condition} cannot be seen"
+        );
+    }
+}
+
 /// The views that the arguments ask for, of a file that has `there`.
-fn grid(args: &EvaluateArgs, there: ModalitySet) -> Result<Grid> {
+fn views(args: &EvaluateArgs, there: ModalitySet) -> Result<Vec<View>> {
     let sweep = &args.sweep;
     let mut conditions: Vec<ModalitySet> = match &sweep.conditions[..] {
         [] => vec![args.condition],
@@ -432,9 +443,8 @@ fn grid(args: &EvaluateArgs, there: ModalitySet) -> Result<Grid> {
         [] => vec![args.drop_ratio],
         ratios => ratios.to_vec(),
     };
-    let grid = Grid { conditions, drop_ratios, mask_seeds: sweep.mask_seeds.unwrap_or(1) };
-    grid.check()?;
-    Ok(grid)
+    conditions.iter().for_each(|condition| warn_of_lacking(args, there, *condition));
+    Grid { conditions, drop_ratios, mask_seeds: sweep.mask_seeds.unwrap_or(1) }.views()
 }
 
 /// The files that a sweep was asked for.
@@ -450,8 +460,9 @@ fn write_sweep(
     if let Some(path) = &args.plot {
         let title = format!("{method} on {}", dataset.name);
         let shown = Metric::of(&dataset.task).into_iter().take(2);
-        let panels: Vec<_> =
-            shown.map(|metric| robustness::panel(measured, &metric, &title)).collect();
+        let panels: Vec<_> = shown
+            .map(|metric| robustness::by_condition(measured, &metric, title.clone()))
+            .collect();
         write_atomic(path, chart::svg(&panels, 2)?.as_bytes())?;
     }
     Ok(())

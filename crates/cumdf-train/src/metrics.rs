@@ -272,6 +272,15 @@ impl Metric {
     }
 }
 
+/// Mean of one or more values, and their sample standard deviation (divided by n - 1), which a
+/// single value does not have.
+pub fn mean_and_spread(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()))
+}
+
 /// All metrics of `answers` to the samples with `labels`.
 ///
 /// # Panics

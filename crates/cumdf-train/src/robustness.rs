@@ -12,6 +12,9 @@ use crate::{
     telemetry,
 };
 
+/// Most drawings of the holes: far beyond what a mean needs.
+const MOST_MASK_SEEDS: u64 = 1000;
+
 /// Which views: every condition with every ratio, and the holes drawn several times.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grid {
@@ -42,24 +45,19 @@ pub struct Curve {
 }
 
 impl Grid {
-    /// # Errors
-    /// Names what is empty or out of range.
-    pub fn check(&self) -> Result<()> {
-        ensure!(!self.conditions.is_empty(), "--conditions is empty: name some, or all");
-        ensure!(!self.drop_ratios.is_empty(), "--drop-ratios is empty: name some, such as 0,0.5,1");
-        for ratio in &self.drop_ratios {
-            ensure!((0.0..=1.0).contains(ratio), "--drop-ratios has {ratio}: must lie in [0, 1]");
-        }
-        ensure!(self.mask_seeds >= 1, "--mask-seeds 0: must be 1 or more");
-        Ok(())
-    }
-
     /// All views: conditions as given, ratios rising, each once. With a ratio of 0 or 1 nothing is
     /// drawn, so that one seed stands for all.
-    pub fn views(&self) -> Vec<View> {
-        let mut ratios = self.drop_ratios.clone();
-        ratios.sort_by(f64::total_cmp);
-        ratios.dedup();
+    ///
+    /// # Errors
+    /// Names what is empty or out of range.
+    pub fn views(&self) -> Result<Vec<View>> {
+        ensure!(!self.conditions.is_empty(), "--conditions is empty: name some, or all");
+        ensure!(
+            (1..=MOST_MASK_SEEDS).contains(&self.mask_seeds),
+            "--mask-seeds {}: must lie between 1 and {MOST_MASK_SEEDS}",
+            self.mask_seeds
+        );
+        let ratios = rising(&self.drop_ratios)?;
         let mut views = Vec::new();
         for (i, &condition) in self.conditions.iter().enumerate() {
             if self.conditions[..i].contains(&condition) {
@@ -73,8 +71,23 @@ impl Grid {
                 );
             }
         }
-        views
+        Ok(views)
     }
+}
+
+/// Drop ratios in rising order, each once.
+///
+/// # Errors
+/// When there is none, or one lies outside of [0, 1].
+pub fn rising(ratios: &[f64]) -> Result<Vec<f64>> {
+    ensure!(!ratios.is_empty(), "--drop-ratios is empty: name some, such as 0,0.5,1");
+    for ratio in ratios {
+        ensure!((0.0..=1.0).contains(ratio), "--drop-ratios has {ratio}: must lie in [0, 1]");
+    }
+    let mut ratios = ratios.to_vec();
+    ratios.sort_by(f64::total_cmp);
+    ratios.dedup();
+    Ok(ratios)
 }
 
 /// Predicts `set` under every view and scores it.
@@ -134,10 +147,11 @@ pub fn area(places: &[(f64, f64)]) -> f64 {
     places.windows(2).map(step).sum()
 }
 
-/// A row per view, in the order of `measured`.
+/// A row per view, in the order of `measured`: condition, drop ratio, seed of the holes, and every
+/// metric in the unit of all files.
 ///
 /// # Errors
-/// When memory ends.
+/// When a row cannot be written.
 pub fn csv(measured: &[Measured]) -> Result<Vec<u8>> {
     let mut csv = csv::Writer::from_writer(Vec::new());
     let names = |m: &Measured| reported(&m.metrics).into_iter().map(|(key, _)| key);
@@ -153,15 +167,16 @@ pub fn csv(measured: &[Measured]) -> Result<Vec<u8>> {
 }
 
 /// A picture of `metric`: a curve per condition.
-pub fn panel(measured: &[Measured], metric: &Metric, title: &str) -> Panel {
+pub fn by_condition(measured: &[Measured], metric: &Metric, title: String) -> Panel {
     let series = |curve: Curve| Series { name: curve.condition.to_string(), places: curve.places };
+    panel(title, metric, curves(measured, metric).into_iter().map(series).collect())
+}
+
+/// Curves of `metric`, in the unit of all files, against the drop ratio.
+pub fn panel(title: String, metric: &Metric, series: Vec<Series>) -> Panel {
     let unit = if metric.is_fraction() { ", %" } else { "" };
-    Panel {
-        title: title.to_owned(),
-        x: "share of frames hidden".to_owned(),
-        y: format!("{}{unit}", metric.label()),
-        series: curves(measured, metric).into_iter().map(series).collect(),
-    }
+    let y = format!("{}{unit}", metric.label());
+    Panel { title, x: "share of frames hidden".to_owned(), y, series }
 }
 
 #[cfg(test)]
@@ -182,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_view_is_there_once_and_holes_are_drawn_where_there_are_any() {
-        let views = grid().views();
+        let views = grid().views().expect("a grid");
         let shown: Vec<_> =
             views.iter().map(|v| (v.condition.key(), v.drop_ratio, v.seed)).collect();
         let of = |key: &str| {
@@ -193,12 +208,12 @@ mod tests {
 
     #[test]
     fn impossible_grids_are_named() {
-        let problem = |grid: Grid| grid.check().expect_err("refused").to_string();
-        assert!(grid().check().is_ok());
+        let problem = |grid: Grid| grid.views().expect_err("refused").to_string();
         assert!(problem(Grid { drop_ratios: vec![0.0, 1.1], ..grid() }).contains("1.1"));
         assert!(problem(Grid { drop_ratios: vec![f64::NAN], ..grid() }).contains("NaN"));
         assert!(problem(Grid { conditions: vec![], ..grid() }).contains("--conditions"));
         assert!(problem(Grid { mask_seeds: 0, ..grid() }).contains("--mask-seeds"));
+        assert!(problem(Grid { mask_seeds: u64::MAX, ..grid() }).contains("1000"));
     }
 
     /// MAE 1 without holes, 1, 2, 3 at a half, 4 with nothing seen: the mean at a half is 2 with a
@@ -209,6 +224,7 @@ mod tests {
         let values = [1.0, 1.0, 2.0, 3.0, 4.0];
         let measured: Vec<_> = grid
             .views()
+            .expect("a grid")
             .into_iter()
             .zip(values)
             .map(|(view, mae)| Measured { view, metrics: Metrics(vec![(Metric::Mae, mae)]) })

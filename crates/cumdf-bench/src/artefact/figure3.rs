@@ -9,7 +9,7 @@ use cumdf_train::{
     chart::{self, Panel, Place, Series},
     evaluate,
     metrics::Metric,
-    robustness::area,
+    robustness::{self, area},
     run_dir::write_atomic,
 };
 
@@ -73,7 +73,8 @@ The trainings are those of `table1` with the same arguments and folder: what is 
 /// # Errors
 /// When the arguments cannot be followed, or a file cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let ratios = ratios(&args.drop_ratios)?;
+    let ratios = robustness::rising(&args.drop_ratios)?;
+    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
     let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
     let wanted = |source: &Source| {
         let mut views: Vec<_> =
@@ -103,27 +104,7 @@ pub fn run(args: &Args) -> Result<bool> {
         figure.draw(s, &file)?;
         files.push(file);
     }
-    let width = report::width();
-    report::print(&report::terminal(&table, args.grid.verbose, width))?;
-    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    report::print(&format!("\n{}", report::wrap(&files.join(", "), "written: ", width)))?;
-    let n_failed = measured.n_failed();
-    if n_failed > 0 {
-        tracing::error!("{n_failed} cells failed; the same command tries them again");
-    }
-    Ok(n_failed == 0)
-}
-
-/// Rising, each once.
-fn ratios(given: &[f64]) -> Result<Vec<f64>> {
-    for ratio in given {
-        ensure!((0.0..=1.0).contains(ratio), "--drop-ratios has {ratio}: must lie in [0, 1]");
-    }
-    let mut ratios = given.to_vec();
-    ratios.sort_by(f64::total_cmp);
-    ratios.dedup();
-    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
-    Ok(ratios)
+    super::show(&table, &files, args.grid.verbose, &measured)
 }
 
 /// What loses frames.
@@ -280,12 +261,8 @@ impl Figure<'_> {
             });
             Series { name: variant.name.to_owned(), places: places.collect() }
         };
-        let unit = if metric.is_fraction() { ", %" } else { "" };
-        Panel {
-            title: format!("{}: {}", source.dataset, sweep.title()),
-            x: "share of frames hidden".to_owned(),
-            y: format!("{}{unit}", metric.label()),
-            series: self.rows.iter().map(series).filter(|s| !s.places.is_empty()).collect(),
-        }
+        let series = self.rows.iter().map(series).filter(|s| !s.places.is_empty()).collect();
+        let title = format!("{}: {}", source.dataset, sweep.title());
+        robustness::panel(title, metric, series)
     }
 }

@@ -4,3 +4,29 @@
 pub mod figure3;
 mod notes;
 pub mod table1;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{
+    grid::Measured,
+    report::{self, table::Table},
+};
+
+/// Prints a table and what was written; whether no cell failed.
+fn show(table: &Table, files: &[PathBuf], verbose: bool, measured: &Measured) -> Result<bool> {
+    let width = report::width();
+    report::print(&report::terminal(table, verbose, width))?;
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    let written = report::wrap(&files.join(", "), "written: ", width);
+    report::print(&format!("\n{written}"))?;
+    let n_failed = measured.n_failed();
+    if n_failed > 0 {
+        tracing::error!(
+            "{n_failed} of {} cells failed; the same command tries them again",
+            measured.runs.len()
+        );
+    }
+    Ok(n_failed == 0)
+}

@@ -91,20 +91,7 @@ pub fn run(args: &Args) -> Result<bool> {
             .collect(),
     };
     let files = report::save(&table, &args.out)?;
-    let width = report::width();
-    report::print(&report::terminal(&table, args.grid.verbose, width))?;
-    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    let written = report::wrap(&files.join(", "), "written: ", width);
-    report::print(&format!("\n{written}"))?;
-
-    let n_failed = measured.n_failed();
-    if n_failed > 0 {
-        tracing::error!(
-            "{n_failed} of {} cells failed; the same command tries them again",
-            measured.runs.len()
-        );
-    }
-    Ok(n_failed == 0)
+    super::show(&table, &files, args.grid.verbose, &measured)
 }
 
 /// The view of a column.

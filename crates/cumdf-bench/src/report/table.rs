@@ -4,7 +4,7 @@
 //! lets through) and metrics, and a [`Cell`] where the three meet. It holds values as measured; only
 //! writers round, and only for print.
 
-use cumdf_train::metrics::Metric;
+use cumdf_train::metrics::{Metric, mean_and_spread};
 
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
@@ -149,10 +149,7 @@ pub struct Estimate {
 impl Estimate {
     /// Mean and sample standard deviation of one value per seed; `None` when there is none.
     pub fn of(values: &[f64]) -> Option<Self> {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        let std = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
+        let (mean, std) = mean_and_spread(values);
         (!values.is_empty()).then_some(Self { mean, std, seeds: values.len() })
     }
 }

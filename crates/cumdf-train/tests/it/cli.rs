@@ -268,6 +268,12 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     };
     assert!(refusal(sweep("0,2")).contains("--drop-ratios has 2"));
     assert!(!views.exists() && !plot.exists());
+    let mut command = evaluate(&best);
+    command.args(["--drop-ratios", "0,1", "--csv"]).arg(folder.path().join("absent/views.csv"));
+    assert!(refusal(command).contains("its folder does not exist"));
+    let mut command = evaluate(&best);
+    command.args(["--predictions", "one.csv", "--csv", "many.csv"]);
+    assert_eq!(run(command).status.code(), Some(2), "one of the two would not be written");
     let all: Value = serde_json::from_str(&succeeds(sweep("1,0.3,0"))).expect("JSON");
     let of = |condition: &str| {
         let shown = all["views"].as_array().expect("views");
