@@ -14,19 +14,32 @@ const WORTH_IT: f64 = 0.1;
 /// of the input, this is the plain product.
 ///
 /// - `weight`: `[out, d]`; `bias`: `[out]`
-pub(crate) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+/// - `valid`: `[..]` bool, false where `x` means nothing: such a frame is multiplied whatever it
+///   holds, so that it does not decide how the others are computed. `None`: all of `x` counts
+pub(crate) fn product(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    valid: Option<&Tensor>,
+) -> Tensor {
     if x.device().is_cuda() || x.requires_grad() {
         return x.linear(weight, bias);
     }
     let flat = x.flatten(0, -2); // [frames, d]
     let all = flat.size()[0];
     let few = |zeros: f64| zeros < WORTH_IT * all as f64;
+    // `[frames]`: those with something in `size`, and those that mean nothing, whatever they hold.
+    let counting = |size: Tensor| match valid {
+        Some(valid) => size.ne(0.0).logical_or(&valid.flatten(0, -1).logical_not()),
+        None => size.ne(0.0),
+    };
     // One channel tells cheaply that there are few.
-    if few(all as f64 - flat.select(1, 0).count_nonzero(None).double_value(&[])) {
+    let some = counting(flat.select(1, 0)).count_nonzero(None).double_value(&[]);
+    if few(all as f64 - some) {
         return x.linear(weight, bias);
     }
-    let kind = flat.kind();
-    let rows = flat.abs().sum_dim_intlist([1i64].as_slice(), false, kind).nonzero().squeeze_dim(1);
+    let size = flat.abs().sum_dim_intlist([1i64].as_slice(), false, flat.kind());
+    let rows = counting(size).nonzero().squeeze_dim(1);
     if few((all - rows.size()[0]) as f64) {
         return x.linear(weight, bias);
     }
@@ -68,7 +81,7 @@ mod tests {
                 let leaf = |size: &[i64]| wave(size).to_kind(Kind::Double).set_requires_grad(true);
                 let (w, b) = (leaf(&[5, 3]), leaf(&[5]));
                 let b_used = bias.then_some(&b);
-                let out = if ours { product(&x, &w, b_used) } else { x.linear(&w, b_used) };
+                let out = if ours { product(&x, &w, b_used, None) } else { x.linear(&w, b_used) };
                 (&out * wave(&out.size())).sum(Kind::Double).backward();
                 (out.detach(), w.grad(), b.grad())
             };
@@ -83,10 +96,26 @@ mod tests {
     }
 
     #[test]
+    fn what_means_nothing_changes_no_bit_of_the_rest() {
+        let (x, w, b) = (wave(&[9, 8, 300]), wave(&[64, 300]), wave(&[64]));
+        let _ = x.narrow(1, 0, 3).zero_(); // more than a tenth, so that frames are left out
+        let valid = wave(&[9, 8]).gt(-0.5);
+        let padding = valid.logical_not().unsqueeze(-1);
+        let of = |rubbish: f64| {
+            let out = product(&x.masked_fill(&padding, rubbish), &w, Some(&b), Some(&valid));
+            out.masked_fill(&padding, 0.0)
+        };
+        let want = of(0.0);
+        for rubbish in [f64::NAN, 1e30] {
+            assert!(of(rubbish).equal(&want), "{rubbish} was read");
+        }
+    }
+
+    #[test]
     fn an_input_that_learns_has_its_gradient() {
         let x =
             wave(&[2, 4, 3]).masked_fill(&wave(&[2, 4, 1]).gt(0.0), 0.0).set_requires_grad(true);
-        product(&x, &wave(&[5, 3]), None).sum(Kind::Float).backward();
+        product(&x, &wave(&[5, 3]), None, None).sum(Kind::Float).backward();
         assert!(bool::try_from(x.grad().any()).unwrap());
     }
 }

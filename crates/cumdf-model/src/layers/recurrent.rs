@@ -59,7 +59,7 @@ impl Lstm {
 
     /// What `x [B, T, d]` adds to the gates, biases included, `[B, T, 4h]`.
     pub(crate) fn read(&self, x: &Tensor) -> Tensor {
-        frames::product(x, &self.weights[0], Some(&self.bias()))
+        frames::product(x, &self.weights[0], Some(&self.bias()), None)
     }
 
     /// What a step of zeros adds, `[4h]`.
@@ -233,9 +233,10 @@ impl BiRnn {
     pub(crate) fn read(&self, x: &Tensor, turn: &Turn) -> [Tensor; 2] {
         let d = x.size()[2];
         let xs = [x.shallow_clone(), turn.apply(x)];
+        let valid = turn.beyond.squeeze_dim(-1).logical_not(); // turned round or not
         std::array::from_fn(|direction| {
             let (w, bias) = self.input(direction, d);
-            frames::product(&xs[direction], &w, Some(&bias))
+            frames::product(&xs[direction], &w, Some(&bias), Some(&valid))
         })
     }
 
@@ -251,9 +252,11 @@ impl BiRnn {
         turn: &Turn,
     ) -> [Tensor; 2] {
         let xs = [x.shallow_clone(), turn.apply(x)];
+        let valid = turn.beyond.squeeze_dim(-1).logical_not(); // turned round or not
         std::array::from_fn(|direction| {
             let (w, own) = self.input(direction, weight.size()[0]);
-            frames::product(&xs[direction], &w.matmul(weight), Some(&own.addmv(&w, bias)))
+            let bias = own.addmv(&w, bias);
+            frames::product(&xs[direction], &w.matmul(weight), Some(&bias), Some(&valid))
         })
     }
 

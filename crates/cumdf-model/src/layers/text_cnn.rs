@@ -60,7 +60,7 @@ impl TextCnn {
     pub(crate) fn read(&self, x: &Tensor) -> Tensor {
         let taps = self.convs.each_ref().map(|conv| conv.weight.permute([2, 0, 1])); // [k, f, d]
         let weight = Tensor::cat(&taps, 0).flatten(0, 1); // [taps f, d]
-        frames::product(x, &weight, None).unflatten(-1, [TAPS, -1])
+        frames::product(x, &weight, None, None).unflatten(-1, [TAPS, -1])
     }
 
     /// The vectors `[B, out]` of what [`TextCnn::read`] found.

@@ -103,6 +103,12 @@ fn every_variable_gets_a_gradient() {
 #[test]
 fn of_the_official_cell_only_the_attention_to_the_state_learns_nothing() {
     let (vs, net) = network(&official(), sentiment(), DIMS);
+    for (name, mut variable) in vs.variables() {
+        if name.ends_with("regress.score.weight") {
+            // As it starts, tanh is nearly linear, and the score's bias nearly cancels as well.
+            let _ = tch::no_grad(|| variable.g_mul_scalar_(30.0));
+        }
+    }
     everything(&net.forward(&inputs(&[3, 5, 1, 4], 5, DIMS))).backward();
     for (name, variable) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
         let largest = variable.grad().abs().max().double_value(&[]);
