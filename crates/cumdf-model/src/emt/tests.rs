@@ -2,7 +2,7 @@ use tch::{Device, Kind, nn::VarStore};
 
 use super::*;
 use crate::testing::{
-    alone, assert_close, assert_gradients, hide, inputs, n_parameters, names, wave,
+    alone, assert_close, assert_gradients_but, hide, inputs, n_parameters, names, settle, wave,
 };
 
 const DIMS: [i64; 3] = [6, 4, 5];
@@ -172,12 +172,13 @@ fn every_variable_gets_a_gradient() {
         for cfg in [tiny(), mosi()] {
             let (vs, net) = network(&cfg, task.clone());
             let (scratch, siamese) = siamese(&cfg);
+            [&vs, &scratch].map(settle);
             let [complete, incomplete] = views();
             let pass = net.views(&complete, &incomplete, true);
             let loss = pass.output.square().sum(Kind::Float)
                 + siamese.attract(&pass.vectors)
                 + siamese.reconstruct(&pass.tokens, &complete, &incomplete);
-            assert_gradients(&vs, &loss);
+            assert_gradients_but(&vs, &loss, &["fusion.pool.linear2.bias"]); // before a softmax
             // Before a batch normalisation a bias is moved by rounding alone.
             for (name, variable) in scratch.variables() {
                 if variable.requires_grad() && !name.ends_with("project.bias") {

@@ -324,7 +324,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        alone, assert_close, assert_gradients, hide, inputs, n_parameters, names,
+        alone, assert_close, assert_gradients, hide, inputs, n_parameters, names, settle,
     };
 
     const DIMS: [i64; 3] = [6, 4, 5];
@@ -463,6 +463,7 @@ mod tests {
         let batch = inputs(&[3, 5, 1, 4, 5, 2, 5, 5], 5, DIMS);
         for task in [sentiment(), emotions()] {
             let (vs, model) = tiny(task);
+            settle(&vs);
             let pass = model.forward(&batch, true);
             let translated = model.translate(&pass, true).loss(&batch);
             assert_gradients(&vs, &(pass.output.square().sum(Kind::Float) + translated));
