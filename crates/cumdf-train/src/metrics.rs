@@ -127,6 +127,53 @@ impl fmt::Display for Metric {
     }
 }
 
+/// What each sample adds to the sums that a metric is a function of: `[N, width]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tallies {
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl Tallies {
+    fn of<const K: usize>(rows: impl Iterator<Item = [f64; K]>) -> Self {
+        Self { width: K, values: rows.flatten().collect() }
+    }
+
+    /// A true and a predicted class each, as one of `n_classes * n_classes` counts; nothing of a
+    /// sample that is left out.
+    fn counts(n_classes: usize, pairs: impl Iterator<Item = Option<[usize; 2]>>) -> Self {
+        let width = n_classes * n_classes;
+        let mut values = Vec::new();
+        for pair in pairs {
+            let at = values.len();
+            values.resize(at + width, 0.0);
+            if let Some([truth, said]) = pair {
+                values[at + truth * n_classes + said] = 1.0;
+            }
+        }
+        Self { width, values }
+    }
+
+    /// Numbers per sample.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Those of each sample.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.values.chunks_exact(self.width)
+    }
+
+    /// The sums over all samples.
+    pub fn sums(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.width];
+        for row in self.rows() {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        sums
+    }
+}
+
 /// The values of a task's metrics, in the order of [`Metric::of`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Metrics(pub Vec<(Metric, f64)>);
@@ -162,64 +209,84 @@ impl Metric {
     /// # Panics
     /// When `labels` are not of `task`'s kind, or not as many as the answers.
     pub fn value(&self, task: &Task, labels: &Labels, answers: &Answers) -> f64 {
+        self.of_sums(&self.tallies(task, labels, answers).sums())
+    }
+
+    /// What each sample adds to the sums that the metric is a function of ([`Metric::of_sums`]). So
+    /// any selection of samples is scored by a sum over it.
+    ///
+    /// # Panics
+    /// As [`Metric::value`].
+    pub fn tallies(&self, task: &Task, labels: &Labels, answers: &Answers) -> Tallies {
         assert_eq!(labels.len(), answers.len(), "one answer per label");
         match labels {
-            Labels::Scores(truth) => self.of_scores(task, truth, &answers.scores(task)),
-            Labels::Classes(rows) => self.of_emotions(task, rows, answers),
+            Labels::Scores(truth) => self.tally_scores(task, truth, &answers.scores(task)),
+            Labels::Classes(rows) => self.tally_emotions(task, rows, answers),
         }
     }
 
-    fn of_scores(&self, task: &Task, truth: &[f32], predicted: &[f64]) -> f64 {
-        let neutral = task.neutral().expect("a sentiment task has a neutral score");
-        let pairs = || truth.iter().copied().zip(predicted.iter().copied());
-        let signs = |positive: fn(f64, f64) -> bool, keep: fn(f32, f32) -> bool| {
-            pairs()
-                .filter(|(t, _)| keep(*t, neutral))
-                .map(|(t, p)| {
-                    let middle = f64::from(neutral);
-                    (positive(f64::from(t), middle), positive(p, middle))
-                })
-                .unzip::<bool, bool, Vec<_>, Vec<_>>()
-        };
-        let polar = || signs(|x, middle| x > middle, is_polar);
+    /// The value over samples whose [`Tallies`] sum up to `sums`; 0 where it is undefined.
+    pub fn of_sums(&self, sums: &[f64]) -> f64 {
         match self {
-            Self::Mae => mean(pairs().map(|(t, p)| (f64::from(t) - p).abs())),
+            Self::Mae | Self::Acc | Self::Acc2 | Self::AccBins { .. } => sums[1] / sums[0].max(1.0),
+            Self::F1 | Self::F1Nonneg | Self::F1Class(_) => weighted_f1(sums),
+            Self::Corr => pearson(sums),
+        }
+    }
+
+    fn tally_scores(&self, task: &Task, truth: &[f32], predicted: &[f64]) -> Tallies {
+        let neutral = task.neutral().expect("a sentiment task has a neutral score");
+        let middle = f64::from(neutral);
+        let pairs = || truth.iter().map(|t| f64::from(*t)).zip(predicted.iter().copied());
+        let signs = |(t, p): (f64, f64), positive: fn(f64, f64) -> bool| {
+            [positive(t, middle), positive(p, middle)].map(usize::from)
+        };
+        let above: fn(f64, f64) -> bool = |x, middle| x > middle;
+        let is_polar = |(t, _): &(f64, f64)| is_polar(*t as f32, neutral);
+        match self {
+            Self::Mae => Tallies::of(pairs().map(|(t, p)| [1.0, (t - p).abs()])),
             Self::F1 => {
-                let (truth, said) = polar();
-                binary_f1(&truth, &said)
+                let polar = pairs().map(|pair| is_polar(&pair).then(|| signs(pair, above)));
+                Tallies::counts(2, polar)
             }
             Self::F1Nonneg => {
-                let (truth, said) = signs(|x, middle| x >= middle, |_, _| true);
-                binary_f1(&truth, &said)
+                Tallies::counts(2, pairs().map(|pair| Some(signs(pair, |x, middle| x >= middle))))
             }
-            Self::Acc2 => {
-                let (truth, said) = polar();
-                mean(truth.iter().zip(&said).map(|(t, p)| hit(t == p)))
-            }
+            Self::Acc2 => Tallies::of(pairs().map(|pair| match is_polar(&pair) {
+                true => {
+                    let [t, p] = signs(pair, above);
+                    [1.0, hit(t == p)]
+                }
+                false => [0.0; 2],
+            })),
             Self::AccBins { .. } => {
-                mean(pairs().map(|(t, p)| hit(task.bin(t) == task.bin(p as f32))))
+                let same = |(t, p): (f64, f64)| task.bin(t as f32) == task.bin(p as f32);
+                Tallies::of(pairs().map(|pair| [1.0, hit(same(pair))]))
             }
-            Self::Corr => pearson(truth, predicted),
+            Self::Corr => {
+                // Around the means, so that little is lost in their differences.
+                let [mt, mp] = [mean(pairs().map(|(t, _)| t)), mean(pairs().map(|(_, p)| p))];
+                let moments = pairs().map(|(t, p)| (t - mt, p - mp));
+                Tallies::of(moments.map(|(t, p)| [1.0, t, p, t * t, p * p, t * p]))
+            }
             Self::Acc | Self::F1Class(_) => panic!("{self} is a metric of emotions"),
         }
     }
 
-    fn of_emotions(&self, task: &Task, rows: &[Vec<bool>], answers: &Answers) -> f64 {
+    fn tally_emotions(&self, task: &Task, rows: &[Vec<bool>], answers: &Answers) -> Tallies {
         if let Self::F1Class(name) = self {
             let names = task.class_names();
             let c = names.iter().position(|n| n == name).expect("an emotion of the task");
-            let truth: Vec<_> = rows.iter().map(|row| row[c]).collect();
-            return binary_f1(&truth, &answers.decisions(c));
+            let pairs = rows.iter().map(|row| row[c]).zip(answers.decisions(c));
+            return Tallies::counts(2, pairs.map(|(t, p)| Some([t, p].map(usize::from))));
         }
-        let predicted = answers.classes();
-        let truth: Vec<_> = rows
-            .iter()
-            .zip(&predicted)
-            .map(|(row, p)| if row[*p] { *p } else { row.iter().position(|t| *t).unwrap_or(0) })
-            .collect();
+        let pairs = rows.iter().zip(answers.classes()).map(|(row, p)| {
+            let truth = if row[p] { p } else { row.iter().position(|t| *t).unwrap_or(0) };
+            [truth, p]
+        });
         match self {
-            Self::F1 => weighted_f1(&truth, &predicted, task.n_classes()),
-            Self::Acc => mean(truth.iter().zip(&predicted).map(|(t, p)| hit(t == p))),
+            Self::F1 => Tallies::counts(task.n_classes(), pairs.map(Some)),
+            Self::Acc => Tallies::of(pairs.map(|[t, p]| [1.0, hit(t == p)])),
             _ => panic!("{self} is a metric of scores"),
         }
     }
@@ -234,7 +301,12 @@ impl Metric {
     ///   below that with a reasonable four-class prediction
     ///
     /// A tie goes to the negative side, the lower bin, the first emotion, "it is not".
-    fn constant(&self, task: &Task, train: &Labels, n: usize) -> Answers {
+    ///
+    /// - `n`: how many samples are answered
+    ///
+    /// # Panics
+    /// When the labels are not of `task`'s kind.
+    pub fn constant(&self, task: &Task, train: &Labels, n: usize) -> Answers {
         match (task, train) {
             (Task::Sentiment { lo, hi }, Labels::Scores(train)) => {
                 let neutral = task.neutral().expect("a sentiment task has a neutral score");
@@ -337,35 +409,30 @@ pub fn task_loss(task: &Task, labels: &Labels, answers: &Answers) -> f64 {
     }
 }
 
-/// F1 of every class, weighted by its share of `truth`; 0 for no sample.
-fn weighted_f1(truth: &[usize], predicted: &[usize], n_classes: usize) -> f64 {
+/// F1 of every class, weighted by how often it is true; 0 for no sample.
+///
+/// - `counts`: `[C, C]`, of each true class how often each class was said
+fn weighted_f1(counts: &[f64]) -> f64 {
+    let n_classes = counts.len().isqrt();
     let f1 = |c: usize| {
-        let n_true = truth.iter().filter(|t| **t == c).count();
-        let n_said = predicted.iter().filter(|p| **p == c).count();
-        let n_both = truth.iter().zip(predicted).filter(|(t, p)| **t == c && **p == c).count();
+        let n_true: f64 = counts[c * n_classes..][..n_classes].iter().sum();
+        let n_said: f64 = counts[c..].iter().step_by(n_classes).sum();
+        let n_both = counts[c * n_classes + c];
         // A class that is never true has no weight, so the denominator is not 0 where it matters.
-        n_true as f64 * 2.0 * n_both as f64 / (n_true + n_said).max(1) as f64
+        n_true * 2.0 * n_both / (n_true + n_said).max(1.0)
     };
-    (0..n_classes).map(f1).sum::<f64>() / truth.len().max(1) as f64
-}
-
-fn binary_f1(truth: &[bool], predicted: &[bool]) -> f64 {
-    let class = |flags: &[bool]| flags.iter().map(|f| usize::from(*f)).collect::<Vec<_>>();
-    weighted_f1(&class(truth), &class(predicted), 2)
+    (0..n_classes).map(f1).sum::<f64>() / counts.iter().sum::<f64>().max(1.0)
 }
 
 /// Pearson's correlation; 0 where it is undefined because either side is constant.
-fn pearson(truth: &[f32], predicted: &[f64]) -> f64 {
-    let truth: Vec<_> = truth.iter().map(|t| f64::from(*t)).collect();
-    let centre = |values: &[f64]| {
-        let m = mean(values.iter().copied());
-        values.iter().map(|v| v - m).collect::<Vec<_>>()
-    };
-    let (t, p) = (centre(&truth), centre(predicted));
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let scale = (dot(&t, &t) * dot(&p, &p)).sqrt();
+///
+/// - `sums`: number of samples; sums of truths, of predictions, of their squares, of their products
+fn pearson(sums: &[f64]) -> f64 {
+    let [n, t, p, tt, pp, tp] = sums.try_into().expect("six sums");
+    let n_or_1 = n.max(1.0);
+    let scale = ((tt - t * t / n_or_1).max(0.0) * (pp - p * p / n_or_1).max(0.0)).sqrt();
     // The mean of equal values may be a last digit off, hence not a comparison with 0.
-    if scale <= f64::EPSILON * truth.len() as f64 { 0.0 } else { dot(&t, &p) / scale }
+    if scale <= f64::EPSILON * n { 0.0 } else { (tp - t * p / n_or_1) / scale }
 }
 
 fn median(values: &[f32]) -> f32 {
@@ -593,6 +660,47 @@ mod tests {
                 ("f1_neutral", 1.0),
             ],
         );
+    }
+
+    /// Every second sample scored by itself, and by the sums over its tallies.
+    #[test]
+    fn a_selection_of_samples_is_scored_by_its_sums() {
+        let truth: Vec<f32> = (0..40).map(|i| ((i * 7) % 13) as f32 / 2.0 - 3.0).collect();
+        let said: Vec<f32> = (0..40).map(|i| ((i * 5) % 11) as f32 / 2.0 - 2.5).collect();
+        let rows: Vec<Vec<bool>> =
+            (0..40).map(|i| (0..4).map(|c| c == i % 4 || (i * c) % 5 == 4).collect()).collect();
+        let p: Vec<Vec<f32>> = (0..40)
+            .map(|i| (0..4).map(|c| ((i * 3 + c * 7) % 10) as f32 / 10.0).collect())
+            .collect();
+        fn half<T: Clone>(all: &[T]) -> Vec<T> {
+            all.iter().step_by(2).cloned().collect()
+        }
+        let cases = [
+            (
+                MOSI,
+                [Labels::Scores(truth.clone()), Labels::Scores(half(&truth))],
+                [Answers::Scores(said.clone()), Answers::Scores(half(&said))],
+            ),
+            (
+                emotions(),
+                [Labels::Classes(rows.clone()), Labels::Classes(half(&rows))],
+                [Answers::Flags(p.clone()), Answers::Flags(half(&p))],
+            ),
+        ];
+        for (task, [labels, half_labels], [answers, half_answers]) in cases {
+            for metric in Metric::of(&task) {
+                let tallies = metric.tallies(&task, &labels, &answers);
+                assert_eq!(tallies.rows().len(), 40);
+                let mut sums = vec![0.0; tallies.width()];
+                for row in tallies.rows().step_by(2) {
+                    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                }
+                let alone = metric.value(&task, &half_labels, &half_answers);
+                let summed = metric.of_sums(&sums);
+                assert!((alone - summed).abs() < 1e-12, "{metric}: {alone}, {summed}");
+                assert!(alone.abs() > 1e-3, "{metric}: {alone}");
+            }
+        }
     }
 
     #[test]
