@@ -3,6 +3,7 @@
 //! - [`grid`]: cells of (data set, variant, seed), trained once and tested under any view, in
 //!   processes of their own, continued where they stopped;
 //! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
+//! - [`difference`]: whether a difference between two rows is more than chance;
 //! - [`report`]: the only table type, and its writers;
 //! - [`paper`]: what the paper prints.
 //!
@@ -18,6 +19,7 @@
 //! ```
 
 pub mod artefact;
+pub mod difference;
 pub mod grid;
 pub mod paper;
 pub mod report;
