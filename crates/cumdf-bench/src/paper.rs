@@ -5,9 +5,11 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use cumdf_data::{Modality, Split};
+use cumdf_data::{Modality, ModalitySet, Split};
 use cumdf_train::metrics::Metric;
 use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::report::summary::Summary;
 
 const FIGURES_FILE: &str = include_str!("../data/paper_tables.csv");
 const DATA_FILE: &str = include_str!("../data/paper_data.csv");
@@ -141,11 +143,18 @@ pub fn figure(source: &Source, model: &str, condition: &str, metric: &Metric) ->
     Some(if metric.is_fraction() { printed / 100.0 } else { *printed })
 }
 
+/// The same for a column: a condition, or what sums up all seven where the paper prints them all.
+pub fn cell(source: &Source, model: &str, column: &str, metric: &Metric) -> Option<f64> {
+    let Some(summary) = Summary::ALL.into_iter().find(|summary| summary.key() == column) else {
+        return figure(source, model, column, metric);
+    };
+    let all = ModalitySet::CONDITIONS.map(|c| figure(source, model, &c.key(), metric));
+    summary.of(metric, &all.into_iter().collect::<Option<Vec<_>>>()?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
-    use cumdf_data::ModalitySet;
 
     use super::*;
 

@@ -170,7 +170,16 @@ fn records(out: &Path) -> Vec<Value> {
     part(out, "figures")
 }
 
-/// One of the two lists in `table1.json`.
+/// All of `table1.json` but how it came about: the command and where the data lay.
+fn table(out: &Path) -> Value {
+    let text = fs::read_to_string(out.join("table1.json")).expect("it was written");
+    let mut whole: Value = serde_json::from_str(&text).expect("it is JSON");
+    let parts = whole.as_object_mut().expect("it is an object");
+    parts.remove("provenance").expect("it says where it comes from");
+    whole
+}
+
+/// One of the lists in `table1.json`.
 fn part(out: &Path, key: &str) -> Vec<Value> {
     part_of("table1", out, key)
 }
@@ -237,6 +246,8 @@ fn two_data_sets_become_a_complete_table() {
             "paper",
             "floor",
             "floor_of",
+            "standing",
+            "best",
             "note",
         ];
         assert_eq!(keys, expected);
@@ -327,7 +338,7 @@ fn two_data_sets_become_a_complete_table() {
     let markdown = fs::read_to_string(out.join("table1.md")).unwrap();
     let difference = "language has 5 features per step, the paper's 300";
     assert!(markdown.contains(difference), "{markdown}");
-    assert!(markdown.contains("CUMDF beats the best floor in "), "{markdown}");
+    assert!(markdown.contains("CUMDF is above the best floor in "), "{markdown}");
     for over in [
         "the 3 conditions that this file answers, equal columns once: {l} {a} {l,a}; the \
          paper's: over all 7",
@@ -362,14 +373,14 @@ fn two_data_sets_become_a_complete_table() {
     assert!(((stored(1) + stored(2)) / 2.0 - mean).abs() < 1e-6 && mean > 1.0, "{mean}");
 
     // A second time, nothing is left to do.
-    let json = fs::read(out.join("table1.json")).unwrap();
+    let json = table(&out);
     let output = program(&out, &args).env("COLUMNS", "60").output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     let too_wide = |line: &&str| line.chars().count() > 60 && !line.contains(text(dir.path()));
     assert_eq!(shown.lines().find(too_wide), None);
     assert!(said(&output).contains("cells are finished already"), "{}", said(&output));
     assert!(!said(&output).contains("to run"), "{}", said(&output));
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+    assert_eq!(table(&out), json);
 }
 
 #[test]
@@ -382,7 +393,7 @@ fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_besi
     };
     let first = go(&data, &[]);
     assert!(first.contains(&all_to_run()), "{first}");
-    let json = fs::read(out.join("table1.json")).unwrap();
+    let json = table(&out);
 
     // Another name for the file, a copy of it, a path with a detour.
     let copy = dir.path().join("copy.h5");
@@ -391,7 +402,7 @@ fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_besi
     for path in [&copy, &dir.path().join("sub/../toy.h5")] {
         let again = go(path, &[]);
         assert!(!again.contains("to run"), "{again}");
-        assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+        assert_eq!(table(&out), json);
     }
 
     // Other settings are other cells; the first ones stay and are taken again.
@@ -402,12 +413,12 @@ fn the_same_bytes_under_another_path_share_the_cells_and_other_settings_lie_besi
     assert!(mine.join("student/best.safetensors").is_file());
     let back = go(&data, &[]);
     assert!(!back.contains("to run"), "{back}");
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+    assert_eq!(table(&out), json);
 
     // The same data set twice is one.
     let twice = go(&data, &["--data", text(&copy)]);
     assert!(!twice.contains("to run"), "{twice}");
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+    assert_eq!(table(&out), json);
 
     let figures = records(&out);
     // `--fresh` without a terminal asks nothing, and keeps what was there.
@@ -426,7 +437,7 @@ fn predictions_that_are_missing_or_damaged_are_made_again_without_training() {
     let out = dir.path().join("out");
     let args = [&["--data", text(&data), "--seeds", "1"], &CUMDF[..]].concat();
     run_well(&out, &args);
-    let json = fs::read(out.join("table1.json")).unwrap();
+    let json = table(&out);
     let [cell] = &cells(&out, "cumdf", "seed-1-")[..] else { panic!("one cell") };
     let read = |name: &str| fs::read(cell.join("views").join(name)).unwrap();
     let (kept, others) = (read("lav.csv"), ["l.csv", "av.csv"].map(read));
@@ -447,7 +458,7 @@ fn predictions_that_are_missing_or_damaged_are_made_again_without_training() {
     assert!(again.contains("1 cell to run (1 of them only to test)"), "{again}");
     assert_eq!(["l.csv", "av.csv"].map(read), others);
     assert_eq!((read("lav.csv"), stamps()), (kept, before), "it was touched");
-    assert_eq!(fs::read(out.join("table1.json")).unwrap(), json);
+    assert_eq!(table(&out), json);
     for folder in ["", "views"] {
         assert!(!cell.join(folder).join(".writing-abc").exists());
     }
@@ -630,10 +641,58 @@ fn figure_3_rests_on_the_trainings_of_table_1() {
     let curve = ["lav", "lav-p0.5", "lav-p1"].map(|view| mae(&figure, view));
     let area = (curve[0] + 2.0 * curve[1] + curve[2]) / 4.0;
     assert!((mae(&figure, "area") - area).abs() < 1e-12);
+    assert!(fs::read(out.join("figure3-toy.png")).unwrap().starts_with(b"\x89PNG"));
     let picture = fs::read_to_string(out.join("figure3-toy.svg")).unwrap();
-    for part in ["CUMDF", "frames of all modalities hidden", "frames of audio hidden", "F1, %"] {
+    for part in [
+        "command: cumdf-bench figure3",
+        "CUMDF",
+        "frames of all modalities hidden",
+        "frames of audio hidden",
+        "F1, %",
+    ] {
         assert!(picture.contains(part), "the picture lacks {part}");
     }
+}
+
+#[test]
+fn a_table_says_where_it_comes_from_and_what_was_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (scores(dir.path()), dir.path().join("out"));
+    let rows = ["--models", "cumdf,self-mm", "--seeds", "2"];
+    run_well(&out, &[&["--data", text(&path)], &rows[..]].concat());
+    let whole: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("table1.json")).unwrap()).unwrap();
+    let from = &whole["provenance"];
+    let data = Dataset::open(&path).unwrap();
+    assert_eq!(from["data"][0]["sha256"], data.sha256.as_str());
+    assert_eq!(from["seeds"], 2);
+    let command = from["command"].as_str().unwrap();
+    assert!(command.starts_with("cumdf-bench table1 --device cpu"), "{command}");
+    assert!(command.contains("--models cumdf,self-mm --seeds 2"), "{command}");
+    let overrides = from["overrides"].as_array().unwrap();
+    assert!(overrides.iter().any(|set| set == "train.batch_size=8"), "{overrides:?}");
+
+    let comparisons = whole["comparisons"].as_array().unwrap();
+    let figures = records(&out);
+    let mean = |model: &Value, c: &Value| {
+        let is = |r: &&Value| {
+            r["model"] == *model && ["condition", "metric"].iter().all(|key| r[*key] == c[*key])
+        };
+        figures.iter().find(is).unwrap()["mean"].as_f64().unwrap()
+    };
+    for c in comparisons {
+        let number = |key: &str| c[key].as_f64().unwrap_or_else(|| panic!("{key}: {c}"));
+        let less = mean(&c["model"], c) - mean(&c["other"], c);
+        assert!((number("difference") - less).abs() < 1e-5, "{c}: {less}");
+        assert!(number("low") <= number("high") && number("p") <= number("p_holm"), "{c}");
+        assert!(c["wilcoxon"].is_null(), "two seeds are too few: {c}");
+    }
+    // Nine columns and three metrics; of five rows the best with four, the two trained ones with the
+    // floor, and CUMDF with the other.
+    let n = |question: &str| comparisons.iter().filter(|c| c["question"] == question).count();
+    assert_eq!(["best", "floor", "reference"].map(n), [9 * 3 * 4, 9 * 3 * 2, 9 * 3]);
+    let csv = fs::read_to_string(out.join("table1-comparisons.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + comparisons.len());
 }
 
 #[test]

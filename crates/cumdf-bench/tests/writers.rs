@@ -3,11 +3,17 @@
 
 use std::{env, fs, path::Path};
 
-use cumdf_bench::report::{
-    self,
-    standing::beaten_lines,
-    summary::Summary,
-    table::{Cell, Column, Cost, Estimate, Kind, Row, Section, Table, Value},
+use cumdf_bench::{
+    difference::{Difference, OverSeeds},
+    report::{
+        self,
+        provenance::{Data, Provenance},
+        standing::{Standing, beaten_lines},
+        summary::Summary,
+        table::{
+            Cell, Column, Comparison, Cost, Estimate, Kind, Question, Row, Section, Table, Value,
+        },
+    },
 };
 use cumdf_train::metrics::Metric;
 
@@ -25,6 +31,47 @@ fn column(key: &str, label: &str) -> Column {
 
 fn summing(summary: Summary) -> Column {
     Column { sums_up: true, ..column(summary.key(), summary.key()) }
+}
+
+/// Of two rows, real or not.
+fn comparison(
+    question: Question,
+    (column, metric): (usize, usize),
+    [model, other]: [&str; 2],
+    mean: f64,
+    is_real: bool,
+) -> Comparison {
+    let adjusted = if is_real { 0.0012 } else { 0.5 };
+    Comparison {
+        question,
+        column,
+        metric,
+        model: model.into(),
+        other: other.into(),
+        difference: Difference {
+            mean,
+            interval: [mean - 0.01, mean + 0.01],
+            p: adjusted / 2.0,
+            adjusted,
+            seeds: OverSeeds::of(&[mean - 0.0001, mean + 0.0001]),
+        },
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        version: "0.1.0".into(),
+        commit: "0123456789ab".into(),
+        command: "cumdf-bench table1 --data 'my data.h5'".into(),
+        machine: "linux x86_64, 2 cores, cpu".into(),
+        seeds: 2,
+        overrides: vec!["loss.reg=0.5 (not for mlp)".into()],
+        data: vec![Data {
+            dataset: "CMU-MOSI".into(),
+            file: "my data.h5".into(),
+            sha256: "ab".repeat(32),
+        }],
+    }
 }
 
 /// Two data sets: one with the paper's figures, two floors, no vision, audio that is never trained
@@ -74,6 +121,20 @@ fn table() -> Table {
                 vec![constant(), no_vision(None), constant(), constant(), constant()],
             ),
         ],
+        comparisons: [0, 3, 4]
+            .into_iter()
+            .flat_map(|c| {
+                let real = |question, m, pair, mean| comparison(question, (c, m), pair, mean, true);
+                [
+                    comparison(Question::Best, (c, 0), ["cumdf", "linear"], -0.015, c == 3),
+                    real(Question::Best, 0, ["cumdf", "constant"], -0.26),
+                    real(Question::Best, 1, ["linear", "cumdf"], 0.002),
+                    real(Question::Best, 1, ["linear", "constant"], 0.45),
+                    comparison(Question::Floor, (c, 0), ["cumdf", "linear"], -0.015, c != 4),
+                    real(Question::Floor, 1, ["cumdf", "linear"], -0.002),
+                ]
+            })
+            .collect(),
         notes: vec!["paper: Table 1".into()],
     };
     let failed = || Value::Failed("seed 0: loss `task` became NaN in step 3".into());
@@ -98,12 +159,14 @@ fn table() -> Table {
                 vec![vec![measured(&[0.5], None), measured(&[0.6], None), measured(&[0.7], None)]],
             ),
         ],
+        comparisons: vec![],
         notes: vec![],
     };
     Table {
         name: "table1".into(),
         title: "Table 1: what a test lets through".into(),
         sections: vec![mosi, emotions],
+        provenance: provenance(),
     }
 }
 
@@ -120,6 +183,7 @@ fn maes(rows: &[(Kind, &str, &[f64])]) -> Section {
             .iter()
             .map(|(kind, name, values)| row(*kind, name, name, vec![vec![measured(values, None)]]))
             .collect(),
+        comparisons: vec![],
         notes: vec![],
     }
 }
@@ -143,6 +207,7 @@ fn every_writer_gives_its_golden_file() {
     let table = table();
     golden("table.json", &report::json(&table).unwrap());
     golden("table.csv", &report::csv(&table).unwrap());
+    golden("table-comparisons.csv", &report::comparisons_csv(&table).unwrap());
     golden("table.md", &report::markdown(&table));
     golden("table.tex", &report::latex(&table));
     golden("table.txt", &report::terminal(&table, false, 80));
@@ -159,36 +224,46 @@ fn the_floor_of_a_column_is_its_best_floor_row() {
     ]);
     let floor = section.floor(0, 0).unwrap();
     assert_eq!(floor.row.model, "mlp");
-    assert_eq!(section.beats_floor(&section.rows[0], 0, 0), Some(true));
-    assert_eq!(section.beats_floor(&section.rows[1], 0, 0), None, "a floor beats no floor");
-
-    let reached = maes(&[(Kind::Trained, "model", &[1.2, 1.4]), (Kind::Floor, "linear", &[1.3])]);
-    assert_eq!(reached.beats_floor(&reached.rows[0], 0, 0), Some(false), "equal is not better");
-    let rounding = maes(&[
-        (Kind::Trained, "model", &[0.1, 0.1, 0.1 - 1e-13]),
-        (Kind::Floor, "linear", &[0.1]),
-    ]);
-    assert_eq!(rounding.beats_floor(&rounding.rows[0], 0, 0), Some(false), "rounding is no gain");
+    assert_eq!(section.best(0, 0).unwrap().model, "model");
+    let rounding =
+        maes(&[(Kind::Floor, "linear", &[0.1]), (Kind::Floor, "mlp", &[0.1, 0.1, 0.1 - 1e-13])]);
+    assert_eq!(rounding.floor(0, 0).unwrap().row.model, "linear", "rounding is no gain");
 }
 
+/// A difference counts where it is more than chance, whatever the means say.
 #[test]
-fn bold_takes_in_every_row_that_the_spread_cannot_tell_from_the_best() {
-    // Mean 1.00, standard deviation 0.14: 1.10 is within that of the best, 1.20 is not.
-    let section = maes(&[
+fn marks_and_bold_print_follow_the_comparisons() {
+    let rows: [(Kind, &str, &[f64]); 4] = [
         (Kind::Trained, "best", &[0.9, 1.1]),
-        (Kind::Trained, "near", &[1.10]),
-        (Kind::Floor, "far", &[1.20]),
-        (Kind::Floor, "uncertain", &[1.0, 1.5]), // 1.25, but its own deviation is 0.35
+        (Kind::Trained, "near", &[1.1]),
+        (Kind::Trained, "worse", &[1.6]),
+        (Kind::Floor, "linear", &[1.2]),
+    ];
+    let with = |comparisons| Section { comparisons, ..maes(&rows) };
+    let among = |question, pair, mean, real| comparison(question, (0, 0), pair, mean, real);
+    let best_of = |near: bool| {
+        with(vec![
+            among(Question::Best, ["best", "near"], -0.1, near),
+            among(Question::Best, ["best", "worse"], -0.6, true),
+            among(Question::Best, ["best", "linear"], -0.2, true),
+        ])
+    };
+    assert_eq!(best(&best_of(true)), ["best"]);
+    assert!(best(&best_of(false)).is_empty(), "one other may be as good");
+    assert!(best(&with(vec![])).is_empty(), "nothing was compared");
+
+    let section = with(vec![
+        among(Question::Floor, ["best", "linear"], -0.2, true),
+        among(Question::Floor, ["near", "linear"], -0.1, false),
+        among(Question::Floor, ["worse", "linear"], 0.4, true),
     ]);
-    assert_eq!(best(&section), ["best", "near", "uncertain"]);
-    let one_seed = maes(&[
-        (Kind::Trained, "best", &[1.0]),
-        (Kind::Trained, "alike", &[1.0004]), // prints 1.000 too
-        (Kind::Trained, "next", &[1.001]),
-    ]);
-    assert_eq!(best(&one_seed), ["best", "alike"]);
-    let floor_wins = maes(&[(Kind::Trained, "model", &[1.5]), (Kind::Floor, "linear", &[1.4])]);
-    assert_eq!(best(&floor_wins), ["linear"]);
+    let standings: Vec<_> = section.rows.iter().map(|row| section.standing(row, 0, 0)).collect();
+    let [above, near, below] = [Standing::Above, Standing::Near, Standing::Below];
+    assert_eq!(standings, [Some(above), Some(near), Some(below), None]);
+    let text = report::terminal(&Table { sections: vec![section], ..table() }, false, 80);
+    for cell in ["1.000±.141*", "1.100 ", "1.600†"] {
+        assert!(text.replace('\n', " \n").contains(cell), "{cell}: {text}");
+    }
 }
 
 #[test]
@@ -196,13 +271,15 @@ fn beaten_floors_count_a_repeated_column_once_and_a_missing_one_or_a_sum_not_at_
     let table = table();
     let [mosi, emotions] = &table.sections[..] else { panic!("two sections") };
     let count = mosi.beaten(&mosi.rows[0]);
-    assert_eq!((count.beaten, count.total), (1, 2));
-    assert_eq!(mosi.beats_floor(&mosi.rows[0], 3, 0), Some(true), "the mark is there all the same");
-    assert!(mosi.is_best(&mosi.rows[0], 4, 0) && !mosi.is_best(&mosi.rows[2], 4, 0));
+    assert_eq!((count.above, count.below, count.total), (1, 1, 2));
+    let above = Some(Standing::Above);
+    assert_eq!(mosi.standing(&mosi.rows[0], 2, 0), above, "the mark is there all the same");
+    assert_eq!(mosi.standing(&mosi.rows[0], 3, 0), above, "the mark is there all the same");
+    assert!(mosi.is_best(&mosi.rows[0], 3, 0) && !mosi.is_best(&mosi.rows[0], 4, 0));
     assert_eq!(count.per_metric, [(Metric::Mae, 1, 1), (Metric::F1, 0, 1)]);
     assert_eq!(
         beaten_lines(mosi),
-        ["CUMDF beats the best floor in 1 of 2 figures (MAE 1 of 1, F1 0 of 1)"]
+        ["CUMDF is above the best floor in 1 of 2 figures (MAE 1 of 1, F1 0 of 1), below it in 1"]
     );
     assert_eq!(emotions.beaten(&emotions.rows[0]).total, 0);
     assert!(beaten_lines(emotions).is_empty(), "what failed has beaten nothing and missed nothing");
@@ -247,7 +324,7 @@ fn a_table_wider_than_the_terminal_folds_and_keeps_its_figures() {
         ],
         ..maes(&[])
     };
-    let table = Table { name: "t".into(), title: "Table".into(), sections: vec![section] };
+    let table = Table { sections: vec![section], ..table() };
     for (width, n_grids) in [(140, 1), (120, 2), (80, 3), (60, 3), (50, 5), (40, 9)] {
         let text = report::terminal(&table, false, width);
         let too_wide: Vec<_> = text.lines().filter(|line| line.chars().count() > width).collect();

@@ -1,13 +1,16 @@
-//! Line charts as SVG: what people would rather look at than read.
+//! Line charts as SVG and PNG: what people would rather look at than read.
+
+use std::sync::Once;
 
 use anyhow::{Result, anyhow};
 use plotters::{
     coord::Shift,
     prelude::{
-        ChartBuilder, Color as _, DrawingArea, IntoDrawingArea as _, PathElement, Polygon,
-        RGBColor, SVGBackend, Text, WHITE,
+        BitMapBackend, ChartBuilder, Color as _, DrawingArea, DrawingBackend, IntoDrawingArea as _,
+        PathElement, Polygon, RGBColor, SVGBackend, Text, WHITE,
     },
     series::LineSeries,
+    style::{FontStyle, register_font},
 };
 
 use crate::metrics::mean_and_spread;
@@ -74,26 +77,78 @@ impl Place {
     }
 }
 
-/// The panels as a picture, `across` of them beside each other.
+/// The panels as an SVG picture, `across` of them beside each other.
+///
+/// - `about`: where it comes from, for programs to read
 ///
 /// # Errors
 /// When there is nothing to draw: no panel, or one without a finite value.
-pub fn svg(panels: &[Panel], across: usize) -> Result<String> {
-    let (across, down) = (across.max(1), panels.len().div_ceil(across.max(1)).max(1));
+pub fn svg(panels: &[Panel], across: usize, about: &str) -> Result<String> {
     let mut text = String::new();
+    let root = SVGBackend::with_string(&mut text, size(panels.len(), across)).into_drawing_area();
+    lay_out(panels, across, &root)?;
+    drop(root);
+    if !about.is_empty()
+        && let Some(end) = text.find('>')
     {
-        let size = (SIZE.0 * across as u32, SIZE.1 * down as u32);
-        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        root.fill(&WHITE)?;
-        for (panel, area) in panels.iter().zip(root.split_evenly((down, across))) {
-            draw(panel, &area)?;
-        }
-        root.present()?;
+        text.insert_str(end + 1, &format!("\n<metadata>{}</metadata>", escape(about)));
     }
     Ok(text)
 }
 
-fn draw(panel: &Panel, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> {
+/// The same as a PNG picture.
+///
+/// # Errors
+/// As [`svg`].
+pub fn png(panels: &[Panel], across: usize, about: &str) -> Result<Vec<u8>> {
+    let (width, height) = size(panels.len(), across);
+    let mut pixels = vec![0; 3 * width as usize * height as usize]; // red, green, blue
+    let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+    lay_out(panels, across, &root)?;
+    drop(root);
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.add_itxt_chunk("Comment".to_owned(), about.to_owned())?;
+    encoder.write_header()?.write_image_data(&pixels)?;
+    Ok(file)
+}
+
+/// Text inside an element.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn size(n_panels: usize, across: usize) -> (u32, u32) {
+    let across = across.max(1);
+    (SIZE.0 * across as u32, SIZE.1 * n_panels.div_ceil(across).max(1) as u32)
+}
+
+/// Draws onto any kind of picture.
+fn lay_out<B: DrawingBackend>(
+    panels: &[Panel],
+    across: usize,
+    root: &DrawingArea<B, Shift>,
+) -> Result<()> {
+    static FONT: Once = Once::new();
+    FONT.call_once(|| {
+        // It fails for what is no font.
+        let _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
+    });
+    root.fill(&WHITE).map_err(problem)?;
+    let down = panels.len().div_ceil(across.max(1)).max(1);
+    for (panel, area) in panels.iter().zip(root.split_evenly((down, across.max(1)))) {
+        draw(panel, &area)?;
+    }
+    root.present().map_err(problem)
+}
+
+/// An error of any kind of picture, which need not live as long as ours.
+fn problem(err: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("cannot draw: {err}")
+}
+
+fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>) -> Result<()> {
     let places = || panel.series.iter().flat_map(|series| &series.places);
     let (left, right) = bounds(places().map(|p| p.x))
         .ok_or_else(|| anyhow!("{}: there is nothing to draw", panel.title))?;
@@ -106,25 +161,28 @@ fn draw(panel: &Panel, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<()> 
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(56)
-        .build_cartesian_2d(left..right, low - room..high + room)?;
+        .build_cartesian_2d(left..right, low - room..high + room)
+        .map_err(problem)?;
     chart
         .configure_mesh()
         .x_desc(&panel.x)
         .y_desc(&panel.y)
         .light_line_style(WHITE)
         .bold_line_style(RGBColor(225, 225, 225))
-        .draw()?;
+        .draw()
+        .map_err(problem)?;
     for ((row, series), colour) in (0i32..).zip(&panel.series).zip(COLOURS.iter().cycle()) {
         let edge = |sign: f64| series.places.iter().map(move |p| (p.x, p.mean + sign * p.spread));
         if series.places.iter().any(|p| p.spread > 0.0) {
             let band: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
-            chart.draw_series([Polygon::new(band, colour.mix(0.12))])?;
+            chart.draw_series([Polygon::new(band, colour.mix(0.12))]).map_err(problem)?;
         }
         let line = colour.stroke_width(2);
-        chart.draw_series(LineSeries::new(edge(0.0), line).point_size(3))?;
+        chart.draw_series(LineSeries::new(edge(0.0), line).point_size(3)).map_err(problem)?;
         let y = 48 + 22 * row;
-        legend.draw(&PathElement::new([(4, y), (24, y)], line))?;
-        legend.draw(&Text::new(series.name.clone(), (30, y - 8), ("sans-serif", 14)))?;
+        legend.draw(&PathElement::new([(4, y), (24, y)], line)).map_err(problem)?;
+        let name = Text::new(series.name.clone(), (30, y - 8), ("sans-serif", 14));
+        legend.draw(&name).map_err(problem)?;
     }
     Ok(())
 }
@@ -151,17 +209,46 @@ mod tests {
 
     #[test]
     fn a_picture_names_its_axes_and_curves_and_escapes_what_svg_reads() {
-        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])], 2).expect("drawn");
+        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])], 2, "a<b").expect("drawn");
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
-        for part in ["Curves", "across", "up", "{l,a} &amp; &lt;x&gt;", "<polyline", "<polygon"] {
+        for part in [
+            "Curves",
+            "across",
+            "up",
+            "{l,a} &amp; &lt;x&gt;",
+            "<polyline",
+            "<polygon",
+            "<metadata>a&lt;b<",
+        ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
     }
 
     #[test]
+    fn a_bitmap_has_the_same_size_its_colours_and_its_origin() {
+        let file = png(&[panel(&[1.0, 3.0, 2.0])], 1, "made by a test").expect("drawn");
+        let decoder = png::Decoder::new(std::io::Cursor::new(&file));
+        let mut reader = decoder.read_info().expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("it is small")];
+        reader.next_frame(&mut pixels).expect("whole");
+        assert_eq!((reader.info().width, reader.info().height), SIZE);
+        let (blue, white) = ([0, 114, 178], [255; 3]);
+        let n = |colour: [u8; 3]| pixels.chunks_exact(3).filter(|p| *p == colour).count();
+        assert!(n(blue) > 300 && n(white) > 100_000, "{} and {}", n(blue), n(white));
+        // The legend's words are there: dark pixels right of the line that names a curve.
+        let at = |x: usize, y: usize| &pixels[3 * (y * SIZE.0 as usize + x)..][..3];
+        let dark = |x: usize| (35..62).any(|y| at(x, y).iter().all(|c| *c < 90));
+        assert!((SIZE.0 as usize - LEGEND as usize + 30..SIZE.0 as usize - 20).any(dark));
+        let comment = &reader.info().utf8_text[0];
+        assert_eq!(comment.get_text().expect("text"), "made by a test");
+    }
+
+    #[test]
     fn nothing_to_draw_is_an_error() {
-        assert!(svg(&[panel(&[])], 1).is_err());
-        assert!(svg(&[panel(&[f64::NAN])], 1).is_err());
+        for values in [&[][..], &[f64::NAN]] {
+            assert!(svg(&[panel(values)], 1, "").is_err());
+            assert!(png(&[panel(values)], 1, "").is_err());
+        }
     }
 
     #[test]

@@ -190,8 +190,9 @@ struct SweepArgs {
     /// Also write a row per view.
     #[arg(long, value_name = "FILE.csv")]
     csv: Option<PathBuf>,
-    /// Also draw the task's first two metrics against the drop ratio, a curve per condition.
-    #[arg(long, value_name = "FILE.svg")]
+    /// Also draw the task's first two metrics against the drop ratio, a curve per condition; SVG, or PNG
+    /// by its ending.
+    #[arg(long, value_name = "FILE.{svg,png}")]
     plot: Option<PathBuf>,
 }
 
@@ -463,7 +464,13 @@ fn write_sweep(
         let panels: Vec<_> = shown
             .map(|metric| robustness::by_condition(measured, &metric, title.clone()))
             .collect();
-        write_atomic(path, chart::svg(&panels, 2)?.as_bytes())?;
+        let png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+        let about = format!("{title}, test data SHA-256 {}", dataset.sha256);
+        let picture = match png {
+            true => chart::png(&panels, 2, &about)?,
+            false => chart::svg(&panels, 2, &about)?.into_bytes(),
+        };
+        write_atomic(path, &picture)?;
     }
     Ok(())
 }

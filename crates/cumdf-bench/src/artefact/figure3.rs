@@ -1,29 +1,31 @@
 //! Figure 3: every model against the share of frames that are hidden, from none to all: of all
 //! modalities at once, and of one at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use cumdf_data::{Modality, ModalitySet, View};
 use cumdf_train::{
-    chart::{self, Panel, Place, Series},
+    chart::{Panel, Place, Series},
     evaluate,
     metrics::Metric,
-    robustness::{self, area},
-    run_dir::write_atomic,
+    robustness,
 };
 
-use super::{notes, table1};
+use super::{
+    layout::{self, Layout, Reading, Shown},
+    table1,
+};
 use crate::{
     grid::{
-        self, Measured, Run,
+        self, Measured,
         source::Source,
         store,
-        variants::{self, Variant, Work},
+        variants::{self, Variant},
     },
     report::{
         self,
-        table::{Cell, Column, Row, Section, Table, Value},
+        table::{Column, Row, Section, Table},
     },
 };
 
@@ -56,7 +58,7 @@ Examples:
   cumdf-bench figure3 --data mosi.h5 --data iemocap.h5 --seeds 5 --models cumdf,emt
 
 What it writes to --out:
-  figure3-<data set>.svg     a row of panels per metric (the task's first two); the first panel hides
+  figure3-<data set>.svg, .png  a row of panels per metric (the task's first two); the first panel hides
                              frames of all modalities, the others of one; a band of one standard
                              deviation over seeds on either side of a curve
   figure3.json, .csv         one line per data set, model, view and metric. A view is named lav-p0.3
@@ -76,33 +78,34 @@ pub fn run(args: &Args) -> Result<bool> {
     let ratios = robustness::rising(&args.drop_ratios)?;
     ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
     let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let wanted = |source: &Source| {
-        let mut views: Vec<_> =
-            sweeps(source).into_iter().flat_map(|sweep| sweep.views(&ratios)).collect();
-        views.sort_by_key(store::key);
-        views.dedup();
-        views
+    let views = |source: &Source| {
+        let columns = |sweep: Sweep| sweep.columns(&ratios);
+        layout::views(&sweeps(source).into_iter().flat_map(columns).collect::<Vec<_>>())
     };
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, wanted, |_, _, _| {})? else {
+    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, |_, _, _| {})? else {
         tracing::info!("nothing was done");
         return Ok(false);
     };
-    let figure = Figure { measured: &measured, rows: &rows, ratios: &ratios };
-    let all = measured.sources.iter().enumerate();
+    let mut sections = Vec::new();
+    let mut panels = Vec::new();
+    for (s, source) in measured.sources.iter().enumerate() {
+        let parts = sweeps(source)
+            .into_iter()
+            .map(|sweep| Ok((sweep, section(&measured, s, &rows, &sweep, &ratios)?)));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        panels.push((source, panels_of(&parts, &ratios)));
+        sections.extend(parts.into_iter().map(|(_, section)| section));
+    }
     let table = Table {
         name: "figure3".to_owned(),
         title: "Figure 3: models against the share of hidden frames (test split)".to_owned(),
-        sections: all
-            .clone()
-            .flat_map(|(s, source)| sweeps(source).into_iter().map(move |sweep| (s, sweep)))
-            .map(|(s, sweep)| figure.section(s, &sweep, args.grid.n_seeds()))
-            .collect(),
+        sections,
+        provenance: measured.provenance(),
     };
     let mut files = report::save(&table, &args.out)?;
-    for (s, source) in all {
-        let file = args.out.join(format!("figure3-{}.svg", source.slug));
-        figure.draw(s, &file)?;
-        files.push(file);
+    for (source, (panels, across)) in panels {
+        let name = format!("figure3-{}", source.slug);
+        files.extend(report::save_picture(&panels, across, &table.provenance, &args.out, &name)?);
     }
     super::show(&table, &files, args.grid.verbose, &measured)
 }
@@ -135,8 +138,26 @@ impl Sweep {
         }
     }
 
-    fn views(&self, ratios: &[f64]) -> Vec<View> {
-        ratios.iter().map(|ratio| self.view(*ratio)).collect()
+    /// A column per ratio, then the area under the curve.
+    fn columns(&self, ratios: &[f64]) -> Vec<Shown> {
+        let at = |ratio: &f64| Shown {
+            column: Column {
+                key: store::key(&self.view(*ratio)),
+                label: ratio.to_string(),
+                ..Column::default()
+            },
+            reading: Ok(Reading::At(self.view(*ratio))),
+        };
+        let key = match self.holes {
+            ModalitySet::ALL => "area".to_owned(),
+            one => format!("area-h{}", one.key()),
+        };
+        let places = ratios.iter().map(|ratio| (*ratio, self.view(*ratio))).collect();
+        let area = Shown {
+            column: Column { key, label: "area".to_owned(), same_as: None, sums_up: true },
+            reading: Ok(Reading::Area(places)),
+        };
+        ratios.iter().map(at).chain([area]).collect()
     }
 
     fn title(&self) -> String {
@@ -150,119 +171,51 @@ impl Sweep {
     }
 }
 
-struct Figure<'a> {
-    measured: &'a Measured,
-    rows: &'a [Variant],
-    ratios: &'a [f64],
+/// A table of one sweep.
+fn section(
+    measured: &Measured,
+    s: usize,
+    rows: &[Variant],
+    sweep: &Sweep,
+    ratios: &[f64],
+) -> Result<Section> {
+    let source = &measured.sources[s];
+    let layout = Layout {
+        summary: format!("{}; {}", sweep.title(), source.summary()),
+        columns: sweep.columns(ratios),
+        metrics: Metric::of(&source.task),
+        n_headline: 2,
+        counted: table1::counted(&source.task),
+        reference: "cumdf",
+        paper: &|_, _, _| None,
+    };
+    let mut section = layout::section(measured, s, rows, &layout)?;
+    section.notes.push(
+        "columns: probability that a frame is hidden; at 1 the modality is gone, and where all \
+         are, the answer is what the training labels say. area: under the curve, by trapezoids"
+            .to_owned(),
+    );
+    Ok(section)
 }
 
-impl Figure<'_> {
-    /// A table of one sweep: a column per ratio, then the area.
-    fn section(&self, s: usize, sweep: &Sweep, n_seeds: usize) -> Section {
-        let source = &self.measured.sources[s];
-        let metrics = Metric::of(&source.task);
-        let column = |ratio: &f64| Column {
-            key: store::key(&sweep.view(*ratio)),
-            label: ratio.to_string(),
-            ..Column::default()
+/// A row of panels per headline metric, a panel per sweep; and how many are in a row.
+fn panels_of(parts: &[(Sweep, Section)], ratios: &[f64]) -> (Vec<Panel>, usize) {
+    let n_metrics = parts.first().map_or(0, |(_, section)| section.headline().len());
+    let panel = |m: usize, (sweep, section): &(Sweep, Section)| {
+        let metric = &section.metrics[m];
+        let place = |row: &Row, c: usize, ratio: f64| {
+            let found = row.estimate(c, m)?;
+            let [mean, spread] = [found.mean, found.std.unwrap_or(0.0)].map(|x| metric.reported(x));
+            Some(Place { x: ratio, mean, spread })
         };
-        let key = match sweep.holes {
-            ModalitySet::ALL => "area".to_owned(),
-            one => format!("area-h{}", one.key()),
+        let series = |row: &Row| {
+            let places = ratios.iter().enumerate().filter_map(|(c, ratio)| place(row, c, *ratio));
+            Series { name: row.name.clone(), places: places.collect() }
         };
-        let area = Column { key, label: "area".to_owned(), same_as: None, sums_up: true };
-        let row = |variant: &Variant| {
-            let runs: Vec<_> = self.measured.runs_of(s, variant.key).collect();
-            Row {
-                model: variant.key.to_owned(),
-                name: variant.name.to_owned(),
-                kind: variant.kind,
-                cells: self.cells(source, variant, sweep, &runs, &metrics),
-                cost: table1::cost(&runs),
-            }
-        };
-        let mut section = Section {
-            dataset: source.dataset.clone(),
-            summary: format!("{}; {}", sweep.title(), source.summary()),
-            columns: self.ratios.iter().map(column).chain([area]).collect(),
-            counted: table1::counted(&source.task),
-            n_headline: 2,
-            rows: self.rows.iter().map(row).collect(),
-            metrics: metrics.clone(),
-            notes: vec![notes::data(self.measured, s, self.rows), notes::seeds(n_seeds)],
-        };
-        section.notes.push(
-            "columns: probability that a frame is hidden; at 1 the modality is gone, and where all \
-             are, the answer is what the training labels say. area: under the curve, by trapezoids"
-                .to_owned(),
-        );
-        section.notes.extend(notes::first_look(&self.measured.shortened[s]));
-        section
-            .notes
-            .extend(self.rows.iter().filter_map(|v| notes::partly_failed(self.measured, s, v)));
-        section
-    }
-
-    fn cells(
-        &self,
-        source: &Source,
-        variant: &Variant,
-        sweep: &Sweep,
-        runs: &[&Run],
-        metrics: &[Metric],
-    ) -> Vec<Vec<Cell>> {
-        let of = |metric: &Metric, figure: &dyn Fn(&Run) -> Option<f64>, width: f64| {
-            let value = match (variant.work(), table1::constant(&source.constant, metric)) {
-                (Work::Constant, Value::Measured(mut estimate)) => {
-                    estimate.mean *= width;
-                    Value::Measured(estimate)
-                }
-                (Work::Constant, value) => value,
-                (Work::Train(_) | Work::Fit(_), _) => grid::value(runs, figure),
-            };
-            Cell { value, paper: None }
-        };
-        let at = |ratio: &f64| {
-            let view = sweep.view(*ratio);
-            metrics.iter().map(|m| of(m, &|run| run.figure(&view, m), 1.0)).collect()
-        };
-        let width = self.ratios[self.ratios.len() - 1] - self.ratios[0];
-        let under = |metric: &Metric| {
-            let area = |run: &Run| {
-                let place = |ratio: &f64| Some((*ratio, run.figure(&sweep.view(*ratio), metric)?));
-                Some(area(&self.ratios.iter().map(place).collect::<Option<Vec<_>>>()?))
-            };
-            of(metric, &area, width)
-        };
-        let areas = metrics.iter().map(under).collect();
-        self.ratios.iter().map(at).chain([areas]).collect()
-    }
-
-    /// A row of panels per metric, a panel per sweep.
-    fn draw(&self, s: usize, file: &Path) -> Result<()> {
-        let source = &self.measured.sources[s];
-        let sweeps = sweeps(source);
-        let mut panels = Vec::new();
-        for metric in Metric::of(&source.task).iter().take(2) {
-            panels.extend(sweeps.iter().map(|sweep| self.panel(s, sweep, metric)));
-        }
-        write_atomic(file, chart::svg(&panels, sweeps.len())?.as_bytes())
-    }
-
-    fn panel(&self, s: usize, sweep: &Sweep, metric: &Metric) -> Panel {
-        let source = &self.measured.sources[s];
-        let series = |variant: &Variant| {
-            let runs: Vec<_> = self.measured.runs_of(s, variant.key).collect();
-            let cells = self.cells(source, variant, sweep, &runs, std::slice::from_ref(metric));
-            let places = self.ratios.iter().zip(&cells).filter_map(|(ratio, cell)| {
-                let found = cell[0].value.estimate()?;
-                let (mean, std) = (found.mean, found.std.unwrap_or(0.0));
-                Some(Place { x: *ratio, mean: metric.reported(mean), spread: metric.reported(std) })
-            });
-            Series { name: variant.name.to_owned(), places: places.collect() }
-        };
-        let series = self.rows.iter().map(series).filter(|s| !s.places.is_empty()).collect();
-        let title = format!("{}: {}", source.dataset, sweep.title());
+        let series = section.rows.iter().map(series).filter(|s| !s.places.is_empty()).collect();
+        let title = format!("{}: {}", section.dataset, sweep.title());
         robustness::panel(title, metric, series)
-    }
+    };
+    let panels = (0..n_metrics).flat_map(|m| parts.iter().map(move |part| panel(m, part)));
+    (panels.collect(), parts.len())
 }

@@ -2,6 +2,7 @@
 //! them out.
 
 pub mod figure3;
+mod layout;
 mod notes;
 pub mod table1;
 

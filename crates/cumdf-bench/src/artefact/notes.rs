@@ -4,6 +4,10 @@ use cumdf_data::ModalitySet;
 use cumdf_train::metrics::{Metric, Metrics};
 
 use crate::{
+    difference::{
+        LEVEL,
+        bootstrap::{DRAWS, Draws},
+    },
     grid::{
         Measured, Run,
         source::Source,
@@ -111,6 +115,26 @@ pub(super) fn seeds(n_seeds: usize) -> String {
     }
 }
 
+/// How rows were compared.
+pub(super) fn compared(section: &Section, draws: &Draws) -> String {
+    let metrics = section.comparisons.iter().map(|c| section.metrics[c.metric].label());
+    let mut metrics: Vec<_> = metrics.collect();
+    metrics.dedup();
+    let groups = match draws.groups() {
+        (true, n) => format!("{n} videos, drawn whole"),
+        (false, n) => format!("{n} samples"),
+    };
+    let seeds = match section.comparisons.iter().any(|c| c.difference.seeds.is_some()) {
+        true => "and, over seeds, the 95 % t interval of the paired differences leaves out 0",
+        false => "for these trainings: one seed does not tell what another would give",
+    };
+    format!(
+        "more than chance ({}): a paired bootstrap of the test split ({groups}, {DRAWS} times) has p \
+         of at most {LEVEL} after Holm's correction over all such pairs of the metric, {seeds}",
+        metrics.join(", ")
+    )
+}
+
 /// What to know of a row of which some seeds failed and others did not.
 pub(super) fn partly_failed(measured: &Measured, s: usize, variant: &Variant) -> Option<String> {
     let (good, failed): (Vec<&Run>, Vec<&Run>) =
@@ -199,6 +223,7 @@ mod tests {
                 cells: ModalitySet::CONDITIONS.map(|_| cell()).into(),
                 cost: None,
             }],
+            comparisons: vec![],
             notes: vec![],
         }
     }

@@ -3,24 +3,23 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use cumdf_data::{ModalitySet, Task, View};
-use cumdf_train::{
-    evaluate,
-    metrics::{Metric, Metrics},
-};
+use cumdf_data::Task;
+use cumdf_train::{evaluate, metrics::Metric};
 
-use super::notes;
+use super::{
+    layout::{self, Layout, Shown},
+    notes,
+};
 use crate::{
     grid::{
         self, Measured, Run,
         source::Source,
-        variants::{self, Variant, Work},
+        variants::{self, Variant},
     },
     paper,
     report::{
         self,
-        summary::Summary,
-        table::{Cell, Column, Cost, Estimate, Row, Section, Table, Value},
+        table::{Section, Table},
     },
 };
 
@@ -79,162 +78,67 @@ pub fn run(args: &Args) -> Result<bool> {
             tracing::info!("{line}");
         }
     };
+    let views = |source: &Source| layout::views(&columns(source));
     let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, finished)? else {
         tracing::info!("nothing was done");
         return Ok(false);
     };
+    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, &rows));
     let table = Table {
         name: "table1".to_owned(),
         title: "Table 1: models under missing modalities (test split)".to_owned(),
-        sections: (0..measured.sources.len())
-            .map(|source| section(&measured, source, &rows, args.grid.n_seeds()))
-            .collect(),
+        sections: sections.collect::<Result<_>>()?,
+        provenance: measured.provenance(),
     };
     let files = report::save(&table, &args.out)?;
     super::show(&table, &files, args.grid.verbose, &measured)
 }
 
-/// The view of a column.
-fn view(condition: ModalitySet) -> View {
-    evaluate::view(condition, 0.0)
+/// The seven conditions with all frames, and what sums them up.
+fn columns(source: &Source) -> Vec<Shown> {
+    layout::conditions(source, |condition| evaluate::view(condition, 0.0))
 }
 
-/// The seven conditions, as far as the test split can answer them.
-fn views(source: &Source) -> Vec<View> {
-    let answerable = |c: &ModalitySet| source.not_available(*c).is_none();
-    ModalitySet::CONDITIONS.into_iter().filter(answerable).map(view).collect()
-}
-
-fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> Section {
+fn section(measured: &Measured, s: usize, rows: &[Variant]) -> Result<Section> {
     let source = &measured.sources[s];
-    let metrics = Metric::of(&source.task);
     let printed = paper::source(&source.name, source.sizes, source.dims);
-    let row = |variant: &Variant| {
-        let runs: Vec<_> = measured.runs_of(s, variant.key).collect();
-        Row {
-            model: variant.key.to_owned(),
-            name: variant.name.to_owned(),
-            kind: variant.kind,
-            cells: cells(variant, source, printed.as_ref(), &runs, &metrics),
-            cost: cost(&runs),
-        }
-    };
-    let mut section = Section {
-        dataset: source.dataset.clone(),
+    let layout = Layout {
         summary: source.summary(),
         columns: columns(source),
-        counted: counted(&source.task),
+        metrics: Metric::of(&source.task),
         n_headline: 2,
-        rows: rows.iter().map(row).collect(),
-        metrics: metrics.clone(),
-        notes: vec![notes::data(measured, s, rows), notes::seeds(n_seeds)],
+        counted: counted(&source.task),
+        reference: "cumdf",
+        paper: &|variant, column, metric| {
+            paper::cell(printed.as_ref()?, variant.key, &column.key, metric)
+        },
     };
-    section.notes.extend(notes::first_look(&measured.shortened[s]));
+    let mut section = layout::section(measured, s, rows, &layout)?;
     section.notes.push(notes::summaries(source, printed.is_some()));
     section.notes.extend(notes::floors(rows));
     section.notes.extend(notes::fair(rows));
-    let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
     section.notes.extend(source.untrained());
+    let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
     section.notes.extend(printed.unwrap_or_default());
-    section.notes.extend(rows.iter().filter_map(|v| notes::partly_failed(measured, s, v)));
-    section
+    Ok(section)
 }
 
 /// A row in one line, to be shown before the table is: its first metric over the columns that
 /// differ. `None` when all of it failed, which was told already.
 fn at_once(source: &Source, variant: &Variant, runs: &[&Run]) -> Option<String> {
     let metric = Metric::of(&source.task).into_iter().next()?;
-    let cells = cells(variant, source, None, runs, std::slice::from_ref(&metric));
-    let figures = columns(source).into_iter().zip(&cells).filter_map(|(column, cells)| {
-        let estimate = cells[0].value.estimate().filter(|_| column.same_as.is_none())?;
-        Some(format!("{} {}", column.label, report::figure(&metric, estimate)))
-    });
-    let figures: Vec<_> = figures.collect();
+    let figures: Vec<_> = columns(source)
+        .iter()
+        .filter(|shown| shown.column.same_as.is_none())
+        .filter_map(|shown| {
+            let value = layout::value(source, variant, runs, shown, &metric);
+            let estimate = report::figure(&metric, value.estimate()?);
+            Some(format!("{} {estimate}", shown.column.label))
+        })
+        .collect();
     (!figures.is_empty()).then(|| {
         let (dataset, name, label) = (&source.dataset, variant.name, metric.label());
         format!("{dataset}, {name}: {label} {}", figures.join(", "))
-    })
-}
-
-/// The seven conditions, then what sums them up.
-fn columns(source: &Source) -> Vec<Column> {
-    let condition = |condition: ModalitySet| Column {
-        key: condition.key(),
-        label: condition.to_string(),
-        same_as: source.same_as(condition).map(ModalitySet::key),
-        sums_up: false,
-    };
-    let summary = |summary: Summary| Column {
-        key: summary.key().to_owned(),
-        label: summary.key().to_owned(),
-        same_as: None,
-        sums_up: true,
-    };
-    ModalitySet::CONDITIONS.map(condition).into_iter().chain(Summary::ALL.map(summary)).collect()
-}
-
-/// The cells of a row, as [`columns`] has them.
-///
-/// What sums up is taken of each run by itself, over the conditions that differ; and over all seven
-/// of the paper's figures, where it prints them all.
-fn cells(
-    variant: &Variant,
-    source: &Source,
-    printed: Option<&paper::Source>,
-    runs: &[&Run],
-    metrics: &[Metric],
-) -> Vec<Vec<Cell>> {
-    let value =
-        |metric: &Metric, lacking: Option<String>, figure: &dyn Fn(&Run) -> Option<f64>| match (
-            lacking,
-            variant.work(),
-        ) {
-            (Some(reason), _) => Value::NotAvailable(reason),
-            (None, Work::Constant) => constant(&source.constant, metric),
-            (None, Work::Train(_) | Work::Fit(_)) => grid::value(runs, figure),
-        };
-    let paper = |condition: ModalitySet, metric: &Metric| {
-        paper::figure(printed?, variant.key, &condition.key(), metric)
-    };
-    let of_condition = |condition: ModalitySet| {
-        let cell = |metric: &Metric| Cell {
-            value: value(metric, source.not_available(condition), &|run| {
-                run.figure(&view(condition), metric)
-            }),
-            paper: paper(condition, metric),
-        };
-        metrics.iter().map(cell).collect()
-    };
-    let distinct = source.distinct();
-    let of_summary = |summary: Summary| {
-        let cell = |metric: &Metric| {
-            let lacking = source.not_available(ModalitySet::ALL).filter(|_| distinct.is_empty());
-            let figure = |run: &Run| {
-                let figures = distinct.iter().map(|c| run.figure(&view(*c), metric));
-                summary.of(metric, &figures.collect::<Option<Vec<_>>>()?)
-            };
-            let printed = ModalitySet::CONDITIONS.into_iter().map(|c| paper(c, metric));
-            let printed: Option<Vec<_>> = printed.collect();
-            Cell {
-                value: value(metric, lacking, &figure),
-                paper: printed.and_then(|figures| summary.of(metric, &figures)),
-            }
-        };
-        metrics.iter().map(cell).collect()
-    };
-    let conditions = ModalitySet::CONDITIONS.into_iter().map(of_condition);
-    conditions.chain(Summary::ALL.into_iter().map(of_summary)).collect()
-}
-
-/// What the training of a row cost, from its `runs`.
-pub(super) fn cost(runs: &[&Run]) -> Option<Cost> {
-    let costs: Vec<_> = runs.iter().filter_map(|run| run.cost).collect();
-    let n = costs.len() as f64;
-    Some(Cost {
-        parameters: costs.first()?.parameters,
-        seeds: costs.len(),
-        seconds: costs.iter().map(|cost| cost.seconds).sum::<f64>() / n,
-        epochs: costs.iter().map(|cost| cost.epochs as f64).sum::<f64>() / n,
     })
 }
 
@@ -245,9 +149,4 @@ pub(super) fn counted(task: &Task) -> Vec<Metric> {
         Task::Sentiment { .. } => vec![Metric::Mae, Metric::F1, Metric::Corr],
         Task::Emotion { .. } => vec![Metric::F1],
     }
-}
-
-pub(super) fn constant(constant: &Metrics, metric: &Metric) -> Value {
-    let mean = constant.get(metric).unwrap_or(f64::NAN);
-    Value::Measured(Estimate { mean, std: None, seeds: 1 })
 }

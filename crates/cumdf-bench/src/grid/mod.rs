@@ -23,6 +23,7 @@ use std::{
 use anyhow::Result;
 use cumdf_data::View;
 use cumdf_train::{
+    answers::Answers,
     device,
     metrics::{Metric, Metrics, score},
     pipeline,
@@ -34,7 +35,10 @@ use self::{
     source::Source,
     variants::{Variant, Work},
 };
-use crate::report::table::{Estimate, Value};
+use crate::report::{
+    provenance::{Data, Provenance},
+    table::Value,
+};
 
 /// The arguments that all tables have.
 #[derive(Debug, Clone, clap::Args)]
@@ -135,6 +139,10 @@ pub struct Measured {
     pub changed: Vec<Vec<String>>,
     /// What a first look makes of the recipes, in words, per data set.
     pub shortened: Vec<Vec<String>>,
+    /// Number of seeds that were asked for.
+    pub n_seeds: usize,
+    /// Where it was computed: `cpu`, `cuda`.
+    pub device: String,
 }
 
 /// A cell and what came of it.
@@ -148,14 +156,25 @@ pub struct Run {
     pub seed: Option<u64>,
     /// The recipe that its settings start from; `None` for what has none.
     pub recipe: Option<String>,
-    /// The metrics of its stored predictions under each view, or why there are none.
+    /// What it came to.
     pub outcome: Outcome,
     /// What its training cost, where it was trained to the end.
     pub cost: Option<Cost>,
 }
 
-/// The metrics of a cell under each view, or why there are none.
-pub type Outcome = Result<Vec<(View, Metrics)>, String>;
+/// What a cell came to under each view, or why it came to nothing.
+pub type Outcome = Result<Vec<Tested>, String>;
+
+/// A cell under one view.
+#[derive(Debug, Clone)]
+pub struct Tested {
+    /// What it could see of the test split.
+    pub view: View,
+    /// Its stored predictions.
+    pub answers: Answers,
+    /// Their metrics.
+    pub metrics: Metrics,
+}
 
 /// Trains and tests whatever is missing in `<out>/cells`, and scores the stored predictions. `None`
 /// when nothing was done because the question of `--fresh` was answered by no.
@@ -228,7 +247,9 @@ pub fn measure(
         Run { cost: cost.unwrap_or_default(), ..run }
     };
     let runs = rows.runs.into_iter().map(with_cost).collect();
-    Ok(Some(Measured { sources, runs, changed, shortened }))
+    let device = pipeline::kind(device::parse_device(&args.device)?);
+    let n_seeds = args.n_seeds();
+    Ok(Some(Measured { sources, runs, changed, shortened, n_seeds, device }))
 }
 
 fn cells(n: usize) -> String {
@@ -239,10 +260,11 @@ fn cells(n: usize) -> String {
 fn outcome(job: &Job, result: Result<()>) -> Outcome {
     let of = |view: &View| {
         let answers = job.answers(view)?;
-        Ok((*view, score(&job.source.task, job.source.labels(), &answers)))
+        let metrics = score(&job.source.task, job.source.labels(), &answers);
+        Ok(Tested { view: *view, answers, metrics })
     };
-    let metrics = || job.views.iter().map(of).collect::<Result<Vec<_>>>();
-    result.and_then(|()| metrics()).map_err(|err| format!("{err:#}"))
+    let tested = || job.views.iter().map(of).collect::<Result<Vec<_>>>();
+    result.and_then(|()| tested()).map_err(|err| format!("{err:#}"))
 }
 
 /// What is to be there at the end.
@@ -354,8 +376,8 @@ impl<'a> Plan<'a> {
 impl Run {
     /// A figure under one view; `None` when it failed.
     pub fn figure(&self, view: &View, metric: &Metric) -> Option<f64> {
-        let figures = self.outcome.as_ref().ok()?;
-        figures.iter().find(|(other, _)| other == view)?.1.get(metric)
+        let tested = self.outcome.as_ref().ok()?;
+        tested.iter().find(|tested| tested.view == *view)?.metrics.get(metric)
     }
 }
 
@@ -363,9 +385,9 @@ impl Run {
 /// are none.
 pub fn value(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>) -> Value {
     let values: Vec<_> = runs.iter().filter_map(|run| figure(run)).collect();
-    match Estimate::of(&values) {
-        Some(estimate) => Value::Measured(estimate),
-        None => {
+    match values.is_empty() {
+        false => Value::of(&values),
+        true => {
             let errors = runs.iter().filter_map(|run| {
                 let seed = run.seed.map(|seed| format!("seed {seed}: ")).unwrap_or_default();
                 Some(format!("{seed}{}", run.outcome.as_ref().err()?))
@@ -376,6 +398,18 @@ pub fn value(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>) -> Value {
 }
 
 impl Measured {
+    /// What these figures rest on.
+    pub fn provenance(&self) -> Provenance {
+        let data = self.sources.iter().map(|source| Data {
+            dataset: source.dataset.clone(),
+            file: source.file.display().to_string(),
+            sha256: source.sha256.clone(),
+        });
+        let mut overrides = self.changed.concat();
+        overrides.dedup();
+        Provenance::here(data.collect(), self.n_seeds, overrides, &self.device)
+    }
+
     /// The runs of a variant on a data set.
     pub fn runs_of(&self, source: usize, variant: &str) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(move |run| run.source == source && run.variant == variant)

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Task};
 use cumdf_train::{
+    answers::Answers,
     config::{Config, DataConfig},
     method::Entry,
-    metrics::{Metrics, constant_floor},
+    metrics::{Metric, Metrics, constant_floor},
     pipeline,
 };
 
@@ -44,6 +45,8 @@ pub struct Source {
     configs: Vec<(&'static str, PathBuf)>,
     ids: Vec<String>,
     labels: Labels,
+    /// Of each metric of the task, in order.
+    constant_answers: Vec<Answers>,
 }
 
 /// What was asked for: a configuration, a data file, or both.
@@ -131,6 +134,10 @@ impl Source {
             in_test: data.test.available(),
             read,
             configs: Vec::new(),
+            constant_answers: Metric::of(&data.task)
+                .iter()
+                .map(|m| m.constant(&data.task, &data.train.labels, data.test.len()))
+                .collect(),
             ids: data.test.ids,
             labels: data.test.labels,
             name: data.name,
@@ -166,6 +173,15 @@ impl Source {
     /// Labels of the test samples, for metrics.
     pub fn labels(&self) -> &Labels {
         &self.labels
+    }
+
+    /// The constant answer to every test sample that suits `metric`.
+    ///
+    /// # Panics
+    /// When it is no metric of the task.
+    pub fn constant_answers(&self, metric: &Metric) -> &Answers {
+        let place = Metric::of(&self.task).iter().position(|own| own == metric);
+        &self.constant_answers[place.expect("a metric of the task")]
     }
 
     /// The modalities that a model sees at test when nothing is hidden from it.
@@ -274,6 +290,7 @@ mod tests {
                 configs: vec![],
                 ids: vec![],
                 labels: Labels::Scores(vec![]),
+                constant_answers: vec![],
             }
         }
     }

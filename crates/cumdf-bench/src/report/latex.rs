@@ -4,13 +4,16 @@ use std::fmt::Write as _;
 
 use super::{
     table::{Row, Section, Table},
-    words::{BOLD_NOTE, notes, paper_cells, word},
+    words::{BOLD_NOTE, mark, notes, paper_cells, word},
 };
 
 /// One `table*` per data set with the headline metrics side by side, as the paper sets it; needs
 /// the package booktabs.
 pub fn latex(table: &Table) -> String {
     let mut out = format!("% {}\n% \\usepackage{{booktabs}}\n", escape(&table.title));
+    for (name, value) in table.provenance.lines() {
+        let _ = writeln!(out, "% {name}: {}", value.replace('\n', " "));
+    }
     for section in &table.sections {
         let _ = write!(
             out,
@@ -82,7 +85,11 @@ fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
         (mean, false) => mean,
     };
     let spread = estimate.std.map(|s| format!("{{\\tiny$\\pm${}}}", metric.format(s)));
-    let mark = if section.beats_floor(row, column, i) == Some(true) { "$^{*}$" } else { "" };
+    let mark = match mark(section, row, column, i) {
+        Some('†') => "$^{\\dagger}$",
+        Some(_) => "$^{*}$",
+        None => "",
+    };
     format!("{mean}{}{mark}", spread.unwrap_or_default())
 }
 
@@ -105,6 +112,7 @@ fn escape(text: &str) -> String {
             '~' => out += "\\textasciitilde{}",
             '^' => out += "\\textasciicircum{}",
             '±' => out += "$\\pm$",
+            '†' => out += "$\\dagger$",
             _ => out.push(c),
         }
     }

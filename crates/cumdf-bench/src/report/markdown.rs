@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     table::{Row, Section, Table},
-    words::{BOLD_NOTE, caption, notes, paper_cells, word},
+    words::{BOLD_NOTE, caption, mark, notes, paper_cells, word},
 };
 
 /// One table per data set and metric, all metrics; the best of a column in bold.
@@ -30,6 +30,10 @@ pub fn markdown(table: &Table) -> String {
         let notes: Vec<_> = notes.iter().map(|note| format!("- {}\n", escape(note))).collect();
         let _ = write!(out, "\n{}", notes.concat());
     }
+    let _ = writeln!(out, "\n## Where it comes from\n");
+    for (name, value) in table.provenance.lines() {
+        let _ = writeln!(out, "- {name}: {}", escape(&value));
+    }
     out
 }
 
@@ -41,7 +45,8 @@ fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
     let metric = &section.metrics[i];
     let bold = if section.is_best(row, column, i) { "**" } else { "" };
     let spread = estimate.std.map(|s| format!(" ± {}", metric.format(s))).unwrap_or_default();
-    let mark = if section.beats_floor(row, column, i) == Some(true) { " \\*" } else { "" };
+    let mark = mark(section, row, column, i).map(|m| format!(" {}", escape(&m.to_string())));
+    let mark = mark.unwrap_or_default();
     format!("{bold}{}{bold}{spread}{mark}", metric.format(estimate.mean))
 }
 

@@ -6,6 +6,7 @@
 
 mod latex;
 mod markdown;
+pub mod provenance;
 mod records;
 pub mod standing;
 pub mod summary;
@@ -20,32 +21,55 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use cumdf_train::run_dir::write_atomic;
+use cumdf_train::{
+    chart::{self, Panel},
+    run_dir::write_atomic,
+};
 
-use self::table::Table;
 pub use self::{
     latex::latex,
     markdown::markdown,
-    records::{CostRecord, Record, csv, json},
+    records::{ComparisonRecord, CostRecord, Record, comparisons_csv, csv, json},
     terminal::{figure, terminal, width, wrap},
 };
+use self::{provenance::Provenance, table::Table};
 
-/// Writes `<name>.json`, `.csv`, `.md` and `.tex` into `dir` and returns their paths.
+/// Writes `<name>.json`, `.csv`, `.md`, `.tex` and `<name>-comparisons.csv` into `dir` and returns their
+/// paths.
 pub fn save(table: &Table, dir: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(dir).with_context(|| format!("{}: cannot be created", dir.display()))?;
     let write = |ending: &str, text: String| {
-        let path = dir.join(format!("{}.{ending}", table.name));
+        let path = dir.join(format!("{}{ending}", table.name));
         write_atomic(&path, text.as_bytes())?;
         Ok(path)
     };
     vec![
-        write("json", json(table)?),
-        write("csv", csv(table)?),
-        write("md", markdown(table)),
-        write("tex", latex(table)),
+        write(".json", json(table)?),
+        write(".csv", csv(table)?),
+        write("-comparisons.csv", comparisons_csv(table)?),
+        write(".md", markdown(table)),
+        write(".tex", latex(table)),
     ]
     .into_iter()
     .collect()
+}
+
+/// Writes panels as `<name>.svg` and `<name>.png` into `dir` and returns their paths; both say where
+/// they come from.
+pub fn save_picture(
+    panels: &[Panel],
+    across: usize,
+    provenance: &Provenance,
+    dir: &Path,
+    name: &str,
+) -> Result<Vec<PathBuf>> {
+    let about: Vec<_> =
+        provenance.lines().into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let about = about.join("\n");
+    let [svg, png] = ["svg", "png"].map(|ending| dir.join(format!("{name}.{ending}")));
+    write_atomic(&svg, chart::svg(panels, across, &about)?.as_bytes())?;
+    write_atomic(&png, &chart::png(panels, across, &about)?)?;
+    Ok(vec![svg, png])
 }
 
 /// The one place that prints to standard output.

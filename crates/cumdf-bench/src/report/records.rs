@@ -1,10 +1,15 @@
-//! The long form of a [`Table`], for programs: JSON and CSV, one record per figure; in JSON also one
-//! per row that was trained, of what that cost.
+//! The long form of a [`Table`], for programs: JSON and CSV, one record per figure, one per comparison
+//! of two rows; in JSON also one per row that was trained, of what that cost, and where it all comes
+//! from.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::table::{Table, Value};
+use super::{
+    provenance::Provenance,
+    standing::Standing,
+    table::{Table, Value},
+};
 
 /// One line of the long form.
 ///
@@ -34,6 +39,11 @@ pub struct Record<'a> {
     pub floor: Option<f64>,
     /// The `model` that reaches `floor`.
     pub floor_of: Option<&'a str>,
+    /// How it stands to `floor` beyond chance: `above`, `near` or `below`; `None` for a floor, and
+    /// where rows were not compared.
+    pub standing: Option<&'static str>,
+    /// Whether it is better than every other row of the column beyond chance.
+    pub best: bool,
     /// Why `mean` is missing: `n/a: ...`, `failed: ...`.
     pub note: Option<String>,
 }
@@ -61,6 +71,8 @@ impl Table {
                             paper: cell.paper.map(in_unit),
                             floor: floor.map(|f| in_unit(f.estimate.mean)),
                             floor_of: floor.map(|f| f.row.model.as_str()),
+                            standing: section.standing(row, c, i).map(Standing::key),
+                            best: section.is_best(row, c, i),
                             note: why_missing(&cell.value),
                         });
                     }
@@ -111,10 +123,91 @@ impl Table {
     }
 }
 
-/// An object of two lists, [`Record`]s under `figures` and [`CostRecord`]s under `costs`, one a line.
+/// One comparison of two rows in one figure, in the units of [`Record`]: F1 and accuracies in
+/// percentage points.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ComparisonRecord<'a> {
+    /// [`Section::dataset`](super::table::Section::dataset).
+    pub dataset: &'a str,
+    /// [`Metric::key`](cumdf_train::metrics::Metric::key).
+    pub metric: String,
+    /// [`Column::key`](super::table::Column::key).
+    pub condition: &'a str,
+    /// [`Question::key`](super::table::Question::key).
+    pub question: &'static str,
+    /// The first row.
+    pub model: &'a str,
+    /// The row that it is compared with.
+    pub other: &'a str,
+    /// The first row's mean less the other's.
+    pub difference: f64,
+    /// Lower end of its 95 % interval over drawn test samples.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Two-sided probability of it by chance in the test samples.
+    pub p: f64,
+    /// The same after Holm's correction over all pairs of the question in this metric.
+    pub p_holm: f64,
+    /// Pairs of seeds; `None` for fewer than two.
+    pub seeds: Option<usize>,
+    /// Lower end of the 95 % interval over seeds.
+    pub seeds_low: Option<f64>,
+    /// Upper end.
+    pub seeds_high: Option<f64>,
+    /// Wilcoxon's signed-rank test over seeds, from six on.
+    pub wilcoxon: Option<f64>,
+    /// Whether it is more than chance: `p_holm` at most 0.05, and the interval over seeds, where
+    /// there is one, on the same side of 0.
+    pub real: bool,
+}
+
+impl Table {
+    /// One record per comparison.
+    pub fn comparisons(&self) -> Vec<ComparisonRecord<'_>> {
+        let mut records = Vec::new();
+        for section in &self.sections {
+            for c in &section.comparisons {
+                let metric = &section.metrics[c.metric];
+                let unit = |value: f64| (metric.reported(value) * 1e6).round() / 1e6;
+                let found = &c.difference;
+                let seeds = found.seeds.as_ref();
+                records.push(ComparisonRecord {
+                    dataset: &section.dataset,
+                    metric: metric.key(),
+                    condition: &section.columns[c.column].key,
+                    question: c.question.key(),
+                    model: &c.model,
+                    other: &c.other,
+                    difference: unit(found.mean),
+                    low: unit(found.interval[0]),
+                    high: unit(found.interval[1]),
+                    p: (found.p * 1e6).round() / 1e6,
+                    p_holm: (found.adjusted * 1e6).round() / 1e6,
+                    seeds: seeds.map(|s| s.n),
+                    seeds_low: seeds.map(|s| unit(s.interval[0])),
+                    seeds_high: seeds.map(|s| unit(s.interval[1])),
+                    wilcoxon: seeds.and_then(|s| s.wilcoxon),
+                    real: found.is_real(),
+                });
+            }
+        }
+        records
+    }
+}
+
+/// An object: [`Provenance`], then three lists, [`Record`]s under `figures`, [`ComparisonRecord`]s
+/// under `comparisons` and [`CostRecord`]s under `costs`, one a line.
 pub fn json(table: &Table) -> Result<String> {
-    let (figures, costs) = (lines(&table.records())?, lines(&table.costs())?);
-    Ok(format!("{{\n\"figures\": [\n{figures}\n],\n\"costs\": [\n{costs}\n]\n}}\n"))
+    let provenance: &Provenance = &table.provenance;
+    let provenance = serde_json::to_string_pretty(provenance)?;
+    let title = serde_json::to_string(&table.title)?;
+    let figures = lines(&table.records())?;
+    let (comparisons, costs) = (lines(&table.comparisons())?, lines(&table.costs())?);
+    Ok(format!(
+        "{{\n\"title\": {title},\n\"provenance\": {provenance},\n\"figures\": [\n{figures}\n],\n\
+         \"comparisons\": [\n{comparisons}\n],\n\"costs\": [\n{costs}\n]\n}}\n"
+    ))
 }
 
 fn lines(records: &[impl Serialize]) -> Result<String> {
@@ -124,8 +217,17 @@ fn lines(records: &[impl Serialize]) -> Result<String> {
 
 /// The [`Record`]s with a head; what is missing is empty.
 pub fn csv(table: &Table) -> Result<String> {
+    with_head(&table.records())
+}
+
+/// The [`ComparisonRecord`]s with a head.
+pub fn comparisons_csv(table: &Table) -> Result<String> {
+    with_head(&table.comparisons())
+}
+
+fn with_head(records: &[impl Serialize]) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for record in table.records() {
+    for record in records {
         writer.serialize(record)?;
     }
     Ok(String::from_utf8(writer.into_inner().context("a Vec takes all bytes")?)?)

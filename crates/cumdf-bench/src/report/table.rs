@@ -6,6 +6,9 @@
 
 use cumdf_train::metrics::{Metric, mean_and_spread};
 
+use super::provenance::Provenance;
+use crate::difference::Difference;
+
 /// One table, written to `<name>.{json,csv,md,tex}`.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -15,6 +18,8 @@ pub struct Table {
     pub title: String,
     /// One per data set, in the order given.
     pub sections: Vec<Section>,
+    /// What it rests on.
+    pub provenance: Provenance,
 }
 
 /// The part of a table that one data set fills.
@@ -35,6 +40,8 @@ pub struct Section {
     pub counted: Vec<Metric>,
     /// One per model or floor.
     pub rows: Vec<Row>,
+    /// Pairs of rows, in the metrics that are shown first or counted.
+    pub comparisons: Vec<Comparison>,
     /// Footnotes.
     pub notes: Vec<String>,
 }
@@ -57,6 +64,48 @@ impl Column {
     /// Whether counts go over it: it neither repeats nor sums up others.
     pub fn counts(&self) -> bool {
         self.same_as.is_none() && !self.sums_up
+    }
+}
+
+/// Two rows in one figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// What a reader wants to know.
+    pub question: Question,
+    /// Position of the column.
+    pub column: usize,
+    /// Position of the metric.
+    pub metric: usize,
+    /// [`Row::model`] of the first.
+    pub model: String,
+    /// [`Row::model`] of the other.
+    pub other: String,
+    /// By how much the first has more.
+    pub difference: Difference,
+}
+
+/// Why two rows are compared. Holm's correction is over the pairs of one question in one metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The best row of a column with every other: is it the best?
+    Best,
+    /// A trained row with the best floor of a column: is it worth its cost?
+    Floor,
+    /// The row that a table is about with every other that is trained.
+    Reference,
+}
+
+impl Question {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Best, Self::Floor, Self::Reference];
+
+    /// Name in JSON and CSV.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Floor => "floor",
+            Self::Reference => "reference",
+        }
     }
 }
 
@@ -125,6 +174,11 @@ pub enum Value {
 }
 
 impl Value {
+    /// A measurement of one or more values, one per seed.
+    pub fn of(values: &[f64]) -> Self {
+        Estimate::of(values).map_or_else(|| Self::Failed(String::new()), Self::Measured)
+    }
+
     /// The measurement, if there is one.
     pub fn estimate(&self) -> Option<&Estimate> {
         match self {

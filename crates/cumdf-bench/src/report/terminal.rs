@@ -7,7 +7,7 @@ use cumdf_train::metrics::Metric;
 
 use super::{
     table::{Estimate, Row, Section, Table},
-    words::{caption, notes, paper_cells, word},
+    words::{caption, mark, notes, paper_cells, word},
 };
 
 /// The width where there is no terminal to ask.
@@ -185,14 +185,14 @@ fn lay_out(lines: Vec<Vec<String>>) -> String {
     format!("{head}\n{rule}\n{}", body.join("\n"))
 }
 
-/// A [`figure`], with a mark when it beats the floor; or the word in its place.
+/// A [`figure`], with a mark when it is above or below the floor; or the word in its place.
 fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {
     let value = &row.cells[column][i].value;
     let Some(estimate) = value.estimate() else {
         return word(value).unwrap_or_default().to_owned();
     };
-    let mark = if section.beats_floor(row, column, i) == Some(true) { "*" } else { "" };
-    figure(&section.metrics[i], estimate) + mark
+    let mark = mark(section, row, column, i).map(String::from).unwrap_or_default();
+    figure(&section.metrics[i], estimate) + &mark
 }
 
 /// Mean and spread in as few characters as they are read with: `1.203±.012`, `68.60±1.2`.

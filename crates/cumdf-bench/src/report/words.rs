@@ -3,14 +3,22 @@
 use cumdf_train::metrics::Metric;
 
 use super::{
-    standing::beaten_lines,
+    standing::{Standing, beaten_lines},
     table::{Row, Section, Value},
 };
 
 /// What bold print means.
-pub(super) const BOLD_NOTE: &str = "bold: the best mean of a column, and every row whose mean \
-     differs from it by no more than its own or the best row's standard deviation over seeds, \
-     whichever is larger";
+pub(super) const BOLD_NOTE: &str =
+    "bold: better than every other row of the column, floors included, by more than chance";
+
+/// The mark beside a figure that stands above or below its floor by more than chance.
+pub(super) fn mark(section: &Section, row: &Row, column: usize, metric: usize) -> Option<char> {
+    match section.standing(row, column, metric)? {
+        Standing::Above => Some('*'),
+        Standing::Below => Some('†'),
+        Standing::Near => None,
+    }
+}
 
 /// A metric with its unit or direction: `F1, %`, `MAE (lower is better)`.
 pub(super) fn caption(metric: &Metric) -> String {
@@ -37,14 +45,14 @@ pub(super) fn paper_cells(row: &Row, i: usize, metric: &Metric) -> Option<Vec<St
     Some(row.paper(i)?.into_iter().map(text).collect())
 }
 
-/// All notes of a section but those that only one format needs: the counts of beaten floors, what
-/// the marks mean, the section's own, and one for each reason why something was not measured.
+/// All notes of a section but those that only one format needs: the counts of figures above the floors,
+/// what the marks mean, the section's own, and one for each reason why something was not measured.
 pub(super) fn notes(section: &Section) -> Vec<String> {
     let mut notes = beaten_lines(section);
     if !notes.is_empty() {
         notes.push(
-            "*: its mean beats the best floor, that is the best of the rows marked (floor) in \
-             the same column"
+            "*: better than the best floor (the best of the rows marked (floor) in the same \
+             column) by more than chance; †: worse than it by more than chance"
                 .to_owned(),
         );
     }
