@@ -1,16 +1,20 @@
-//! Compiles `src/node.cpp` with libtorch's headers and tells cargo where libtorch lies.
+//! Compiles the C++ files with libtorch's headers and tells cargo where libtorch lies.
 
 include!("../../scripts/link_libtorch.rs");
 
 fn main() {
     let lib = link_libtorch();
     let include = lib.parent().expect("libtorch/lib lies in libtorch").join("include");
-    println!("cargo:rerun-if-changed=src/node.cpp");
+    let files = ["src/node.cpp", "src/work.cpp"];
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
     cc::Build::new()
         .cpp(true)
         .std("c++17")
+        .define("NDEBUG", None) // as libtorch was: some of its classes have other members without
         .warnings(false) // libtorch's headers have many
         .include(include)
-        .file("src/node.cpp")
-        .compile("cumdf_autograd_node");
+        .files(files)
+        .compile("cumdf_autograd");
 }

@@ -1,13 +1,15 @@
-//! Functions with a backward pass of their own, written in Rust, in libtorch's graph.
+//! What libtorch lets C++ alone do: functions with a backward pass of their own, written in Rust, in
+//! its graph; and a count of the work that it is called for ([`work`]).
 //!
-//! [`record`] is what `torch.autograd.Function` is to Python. libtorch has it for C++ alone, so this
-//! crate holds the workspace's one C++ file (`node.cpp`), and most of its unsafe code; everything
-//! that is computed stays in Rust.
+//! [`record`] is what `torch.autograd.Function` is to Python. This crate holds the workspace's C++
+//! files, and most of its unsafe code; everything that is computed stays in Rust.
 //!
 //! Worth it where libtorch's own graph is dear: a recurrent layer is thousands of small nodes to
 //! it, each of which keeps tensors and adds its share to the gradients of the weights.
 
 #![expect(unsafe_code, reason = "the border to C++: pointers and a closure's ownership")]
+
+pub mod work;
 
 use std::{
     ffi::c_void,

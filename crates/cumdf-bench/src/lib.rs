@@ -23,4 +23,3 @@ pub mod difference;
 pub mod grid;
 pub mod paper;
 pub mod report;
-pub mod work;

@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use cumdf_bench::{
-    artefact::{figure3, table1},
+    artefact::{figure3, table1, table2, table3},
     grid::child,
 };
 use cumdf_data::border;
@@ -26,6 +26,10 @@ struct Cli {
 enum Command {
     /// Table 1: models under the seven sets of present modalities.
     Table1(table1::Args),
+    /// Table 2: models under the seven sets of present modalities, one emotion against the rest.
+    Table2(table2::Args),
+    /// Table 3: CUMDF without its parts, and with the paper's settings one at a time.
+    Table3(table3::Args),
     /// Figure 3: models against the share of frames that are hidden, as curves.
     Figure3(figure3::Args),
     /// One training and its test; tables start these.
@@ -48,6 +52,14 @@ fn main() -> ExitCode {
         Command::Table1(args) => {
             telemetry::init(args.grid.verbose);
             border::guard("cumdf-bench", || table1::run(&args))
+        }
+        Command::Table2(args) => {
+            telemetry::init(args.grid.verbose);
+            border::guard("cumdf-bench", || table2::run(&args))
+        }
+        Command::Table3(args) => {
+            telemetry::init(args.grid.verbose);
+            border::guard("cumdf-bench", || table3::run(&args))
         }
         Command::Figure3(args) => {
             telemetry::init(args.grid.verbose);

@@ -1,7 +1,7 @@
 //! The figures that the paper prints, to stand beside the measured ones. Nothing is tuned to them.
 //!
-//! They live in `data/paper_tables.csv`, which names their tables and their places; what they were
-//! measured on is in `data/paper_data.csv`.
+//! They live in `data/paper_tables.csv` and `data/paper_ablation.csv`, which name their tables and
+//! their places; what they were measured on is in `data/paper_data.csv`.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::report::summary::Summary;
 
 const FIGURES_FILE: &str = include_str!("../data/paper_tables.csv");
+const ABLATION_FILE: &str = include_str!("../data/paper_ablation.csv");
 const DATA_FILE: &str = include_str!("../data/paper_data.csv");
 
 /// One line of `paper_tables.csv`: a metric of a model under the seven conditions, as printed.
@@ -28,6 +29,14 @@ struct Line {
     lv: f64,
     av: f64,
     lav: f64,
+}
+
+/// One line of `paper_ablation.csv`.
+#[derive(Debug, Deserialize)]
+struct Ablation {
+    model: String,
+    mae: f64,
+    f1: f64,
 }
 
 /// One line of `paper_data.csv`: the paper's own copy of a data set.
@@ -150,6 +159,23 @@ pub fn cell(source: &Source, model: &str, column: &str, metric: &Metric) -> Opti
     };
     let all = ModalitySet::CONDITIONS.map(|c| figure(source, model, &c.key(), metric));
     summary.of(metric, &all.into_iter().collect::<Option<Vec<_>>>()?)
+}
+
+/// The data set of the printed ablation.
+const ABLATION_DATASET: &str = "MOSI";
+
+/// The printed figure of the ablation, with all modalities and a drop ratio of 0.2, in the unit in
+/// which `metric` is stored.
+///
+/// - `model`: the key of a table's row, such as `cumdf-no-mke`
+pub fn ablation(source: &Source, model: &str, metric: &Metric) -> Option<f64> {
+    let printed = lines::<Ablation>(ABLATION_FILE)
+        .find(|line| source.dataset == ABLATION_DATASET && line.model == model)?;
+    match metric {
+        Metric::Mae => Some(printed.mae),
+        Metric::F1 => Some(printed.f1 / 100.0),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
+use cumdf_autograd::work::Counter;
 use cumdf_data::{Corpus, EpochOrder, EvalSet, Labels, Split, Task};
 use cumdf_model::{
     Problem,
@@ -132,9 +133,11 @@ pub fn fit(
     while !progress.finished {
         let (epoch, started) = (progress.epoch + 1, Instant::now());
         let kept = kept(&progress, run);
+        let counter = (epoch == 1).then(Counter::begin); // all epochs are much alike
         let losses = train_epoch(learner, plan, data, &mut optimizer, &progress, &bar)
             .with_context(|| format!("epoch {epoch}"))
             .with_context(|| kept.clone())?;
+        let gflop = counter.map(|counter| counter.operations() as f64 / 1e9);
         bar.message(format!("epoch {epoch}/{}, validating", stage.epochs));
         weigh(learner, data)
             .with_context(|| format!("after epoch {epoch}"))
@@ -154,7 +157,7 @@ pub fn fit(
             let bytes = checkpoint::to_bytes(&header, &checkpoint::variables(learner.store()))?;
             write_atomic(&run.best(), &bytes)?;
         }
-        run.append_metrics(&json!({
+        let mut line = json!({
             "stage": stage.name,
             "epoch": epoch,
             "learning_rate": rate,
@@ -163,7 +166,11 @@ pub fn fit(
             "score": score,
             "best": is_best,
             "seconds": started.elapsed().as_secs_f64(),
-        }))?;
+        });
+        if let Some(gflop) = gflop {
+            line["gflop"] = json!(gflop);
+        }
+        run.append_metrics(&line)?;
         log_events(&mut events, &losses, &valid.to_json(), score, epoch as usize)?;
         resume::save(&optimizer, learner, plan, &progress, run)?;
         interrupted.say(go_on(&progress));

@@ -5,6 +5,8 @@ pub mod figure3;
 mod layout;
 mod notes;
 pub mod table1;
+pub mod table2;
+pub mod table3;
 
 use std::path::PathBuf;
 

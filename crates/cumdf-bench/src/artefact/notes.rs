@@ -50,7 +50,7 @@ const FLOOR_NOTES: [(&str, &str); 3] = [
 /// What the columns that sum up others are over.
 ///
 /// - `printed`: whether the paper's figures stand beside them
-pub(super) fn summaries(source: &Source, printed: bool) -> String {
+fn summaries(source: &Source, printed: bool) -> String {
     let (n, distinct) = (ModalitySet::CONDITIONS.len(), source.distinct());
     let over = match distinct.len() {
         all if all == n => format!("all {n} conditions"),
@@ -67,14 +67,21 @@ pub(super) fn summaries(source: &Source, printed: bool) -> String {
     format!("mean, worst: of each seed by itself, then the mean over seeds; over {over}")
 }
 
+/// What all tables over conditions have to say: of the columns, the floors and other rows, and of
+/// modalities that are never trained.
+pub(super) fn of_conditions(source: &Source, rows: &[Variant], printed: bool) -> Vec<String> {
+    let summaries = [summaries(source, printed)].into_iter();
+    summaries.chain(floors(rows)).chain(fair(rows)).chain(source.untrained()).collect()
+}
+
 /// A note for each floor among `rows`.
-pub(super) fn floors(rows: &[Variant]) -> impl Iterator<Item = String> {
+fn floors(rows: &[Variant]) -> impl Iterator<Item = String> {
     let is_there = |key: &&(&str, &str)| rows.iter().any(|v| v.key == key.0);
     FLOOR_NOTES.iter().filter(is_there).map(|(_, note)| (*note).to_owned())
 }
 
 /// What the rows are that are there only when asked for.
-pub(super) fn fair(rows: &[Variant]) -> Option<String> {
+fn fair(rows: &[Variant]) -> Option<String> {
     rows.iter().any(|v| v.extra).then(|| {
         "(MRMS): the same recipe, trained under missing modalities as CUMDF is and chosen on them. \
          What it gains on the row above is owed to the augmentation; what CUMDF is ahead of it, to \

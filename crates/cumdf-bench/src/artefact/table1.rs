@@ -114,10 +114,7 @@ fn section(measured: &Measured, s: usize, rows: &[Variant]) -> Result<Section> {
         },
     };
     let mut section = layout::section(measured, s, rows, &layout)?;
-    section.notes.push(notes::summaries(source, printed.is_some()));
-    section.notes.extend(notes::floors(rows));
-    section.notes.extend(notes::fair(rows));
-    section.notes.extend(source.untrained());
+    section.notes.extend(notes::of_conditions(source, rows, printed.is_some()));
     let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
     section.notes.extend(printed.unwrap_or_default());
     Ok(section)

@@ -71,6 +71,9 @@ pub struct Trained {
     pub device: String,
     /// Version of the program.
     pub version: String,
+    /// The most bytes that the process held which finished the training; older cells do not say.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
 }
 
 /// What the training of a cell cost.
@@ -82,6 +85,11 @@ pub struct Cost {
     pub seconds: f64,
     /// Epochs of all stages together.
     pub epochs: u64,
+    /// Billions of floating-point operations in matrix products and convolutions, of all epochs and
+    /// stages, from a count of the first epoch of each; older cells do not say.
+    pub gflop: Option<f64>,
+    /// The most bytes that its process held.
+    pub peak_bytes: Option<u64>,
 }
 
 /// What came of a try to hold a cell.
@@ -209,7 +217,23 @@ impl Cell {
     pub fn cost(&self) -> Result<Option<Cost>> {
         let Some(trained) = self.config.as_ref().and(trained(&self.dir)) else { return Ok(None) };
         let parameters = n_parameters(&self.dir.join(&trained.checkpoint))?;
-        Ok(Some(Cost { parameters, seconds: self.seconds(), epochs: self.epochs() }))
+        Ok(Some(Cost {
+            parameters,
+            seconds: self.seconds(),
+            epochs: self.epochs(),
+            gflop: self.gflop(),
+            peak_bytes: trained.peak_bytes,
+        }))
+    }
+
+    /// The work of all stages, each as many times that of its first epoch as it has epochs; `None`
+    /// when one was not counted.
+    fn gflop(&self) -> Option<f64> {
+        let of_stage = |log: &PathBuf| {
+            let lines = read_metrics(log).ok()?;
+            Some(lines.first()?["gflop"].as_f64()? * lines.len() as f64)
+        };
+        logs(&self.dir).iter().map(of_stage).sum()
     }
 
     /// Removes what killed processes left half written.

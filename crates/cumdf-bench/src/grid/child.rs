@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use cumdf_data::{Corpus, Dataset, View, border, files};
 use cumdf_model::Prior;
 use cumdf_train::{
-    device, evaluate,
+    device, evaluate, memory,
     pipeline::{self, Place},
     registry, telemetry,
 };
@@ -125,6 +125,7 @@ fn run(args: &Args) -> Result<()> {
                 epochs: fitted.epochs,
                 device: format!("{device:?}"),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                peak_bytes: memory::peak(),
             };
             cell::note_trained(dir, &trained)?;
             trained

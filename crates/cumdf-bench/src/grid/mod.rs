@@ -107,12 +107,44 @@ pub struct Args {
     #[arg(long)]
     pub fresh: bool,
 
+    /// The corpus that is taken where none is named.
+    #[arg(skip = Embedded::Sentiment)]
+    pub embedded: Embedded,
+
     /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
 }
 
+/// A corpus that the program makes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embedded {
+    /// Scores.
+    Sentiment,
+    /// Four emotions.
+    Emotion,
+}
+
+impl Embedded {
+    /// Its name as `data.file`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sentiment => "synthetic",
+            Self::Emotion => "synthetic-emotion",
+        }
+    }
+}
+
 impl Args {
+    /// The settings of the command line, with the corpus where none is named.
+    fn sets(&self) -> Vec<String> {
+        let names_data = |set: &String| settings::key(set) == "data.file";
+        let named =
+            !self.data.is_empty() || !self.config.is_empty() || self.set.iter().any(names_data);
+        let embedded = (!named).then(|| format!("data.file='{}'", self.embedded.name()));
+        embedded.into_iter().chain(self.set.iter().cloned()).collect()
+    }
+
     /// Number of seeds.
     pub fn n_seeds(&self) -> usize {
         self.seeds.unwrap_or(if self.is_first_look() { 1 } else { 2 })
@@ -193,7 +225,7 @@ pub fn measure(
     finished: impl Fn(&Source, &Variant, &[&Run]),
 ) -> Result<Option<Measured>> {
     let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
-    let sources = source::open_all(&args.config, &args.data, &args.set)?;
+    let sources = source::open_all(&args.config, &args.data, &args.sets())?;
     let mut plan = Plan::new(args, out, &sources, variants, views)?;
     cumdf_data::files::sweep(out);
     if args.fresh {
@@ -250,6 +282,14 @@ pub fn measure(
     let device = pipeline::kind(device::parse_device(&args.device)?);
     let n_seeds = args.n_seeds();
     Ok(Some(Measured { sources, runs, changed, shortened, n_seeds, device }))
+}
+
+/// Opens the data sets that `args` name before anything is done with them.
+///
+/// # Errors
+/// When one cannot be read, or `check` refuses it.
+pub fn check_data(args: &Args, check: impl Fn(&Source) -> Result<()>) -> Result<()> {
+    source::open_all(&args.config, &args.data, &args.sets())?.iter().try_for_each(check)
 }
 
 fn cells(n: usize) -> String {

@@ -74,6 +74,60 @@ pub const COMPARISON: [Variant; 15] = [
     floor("mlp", "MLP (floor)"),
 ];
 
+/// The rows of the ablation: CUMDF, what is left of it without a part, what each departure of the
+/// recipe `recommended` from the print is worth (the row has the print's value and all others of the
+/// recipe), and the floors.
+pub const ABLATION: [Variant; 21] = [
+    Variant { set: &["student.distillation=true"], ..model("cumdf", "CUMDF") },
+    without("cumdf-no-mke", "w/o MKE", &["model.mke=false"]),
+    without("cumdf-no-lg-mmt", "w/o LG-MMT", &["model.lg_mmt=false"]),
+    without("cumdf-no-maci", "w/o MACI", &["model.maci=false"]),
+    without(
+        "cumdf-bare",
+        "w/o all three",
+        &["model.mke=false", "model.lg_mmt=false", "model.maci=false"],
+    ),
+    Variant {
+        set: &["student.distillation=false"],
+        ..without("cumdf-no-distillation", "w/o distillation", &[])
+    },
+    without("cumdf-hard-labels", "paper: hard labels", &["data.soft_labels=false"]),
+    without(
+        "cumdf-more-holes",
+        "paper: holes up to 0.7",
+        &["masks.drop_ratios=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]"],
+    ),
+    without("cumdf-kernels", "all kernels of 3", &["model.kernel_sizes=[3, 3, 3]"]),
+    without("cumdf-linear-conv", "paper: no ReLU", &["model.conv_activation='none'"]),
+    without("cumdf-no-pool-norm", "paper: no pool norm", &["model.pool_norm='none'"]),
+    without("cumdf-fused-head", "paper: head on H alone", &["model.head_pooled=false"]),
+    without("cumdf-zeros", "paper: zeros where missing", &["model.missing_embedding=false"]),
+    without("cumdf-constant-rate", "paper: constant rate", &["train.schedule='constant'"]),
+    without(
+        "cumdf-no-decay",
+        "paper: no weight decay",
+        &["train.weight_decay=0.0", "train.decoupled_decay=false"],
+    ),
+    without("cumdf-no-score-loss", "paper: no score loss", &["loss.score=0.0"]),
+    without("cumdf-two-projections", "paper: two projections", &["student.srd_projection='both'"]),
+    Variant {
+        extra: true, // it takes many times as long
+        ..without(
+            "cumdf-wide",
+            "paper: d = 300",
+            &["model.hidden_dim=300", "model.ffn_dim=600", "model.n_heads=6"],
+        )
+    },
+    floor(CONSTANT, "constant (floor)"),
+    floor("linear", "linear (floor)"),
+    floor("mlp", "MLP (floor)"),
+];
+
+/// A row of CUMDF with other settings.
+const fn without(key: &'static str, name: &'static str, set: &'static [&'static str]) -> Variant {
+    Variant { method: "cumdf", set, ..model(key, name) }
+}
+
 /// A row of the method of that name, as it is.
 const fn model(key: &'static str, name: &'static str) -> Variant {
     Variant {
@@ -135,10 +189,9 @@ impl Variant {
         }
     }
 
-    /// Its place in the order in which rows are run.
+    /// Its place in the order in which rows are run; those of the ablation come last.
     pub fn turn(&self) -> usize {
-        let place = RUN_ORDER.iter().position(|key| *key == self.key);
-        place.expect("every row has a place: a test compares them")
+        RUN_ORDER.iter().position(|key| *key == self.key).unwrap_or(RUN_ORDER.len())
     }
 }
 
@@ -255,6 +308,30 @@ mod tests {
                 let at = format!("/{}", set.split('=').next().unwrap().replace('.', "/"));
                 let [own, less] = [&recipe, &quick].map(|table| table.pointer(&at).unwrap());
                 assert!(less.as_f64() < own.as_f64(), "{}: {set}, and its recipe {own}", v.key);
+            }
+        }
+    }
+
+    /// A row `paper: ..` has the recipe `paper`'s values of its keys, which are not `recommended`'s.
+    #[test]
+    fn rows_of_the_ablation_take_one_thing_back_to_the_print() {
+        let value = |table: &serde_json::Value, set: &str| {
+            let at = format!("/{}", set.split('=').next().unwrap().replace('.', "/"));
+            table.pointer(&at).unwrap_or_else(|| panic!("{set}: no such key")).clone()
+        };
+        let rows = ABLATION.iter().filter(|v| v.kind == Kind::Trained);
+        let keys: std::collections::BTreeSet<_> = rows.clone().map(|v| v.key).collect();
+        assert_eq!(keys.len(), rows.clone().count(), "a key stands twice");
+        for v in rows {
+            let recommended = resolve(v, &["recipe=recommended"]);
+            let changed = resolve(v, &[&["recipe=recommended"], v.set].concat());
+            assert_eq!(recommended == changed, v.key == "cumdf", "{}", v.key);
+            if v.name.starts_with("paper: ") {
+                let paper = resolve(v, &["recipe=paper"]);
+                for set in v.set {
+                    assert_eq!(value(&changed, set), value(&paper, set), "{}: {set}", v.key);
+                    assert_ne!(value(&changed, set), value(&recommended, set), "{}: {set}", v.key);
+                }
             }
         }
     }

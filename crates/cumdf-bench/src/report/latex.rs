@@ -1,14 +1,17 @@
 //! A [`Table`] as LaTeX, for a paper.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Range};
 
 use super::{
     table::{Row, Section, Table},
-    words::{BOLD_NOTE, mark, notes, paper_cells, word},
+    words::{BOLD_NOTE, mark, notes, word},
 };
 
-/// One `table*` per data set with the headline metrics side by side, as the paper sets it; needs
-/// the package booktabs.
+/// More columns than this do not fit beside each other on a page of two columns.
+const MOST_COLUMNS: usize = 14;
+
+/// One `table*` per data set with the headline metrics side by side, as the paper sets it, or below
+/// each other where that would be too wide; needs the package booktabs.
 pub fn latex(table: &Table) -> String {
     let mut out = format!("% {}\n% \\usepackage{{booktabs}}\n", escape(&table.title));
     for (name, value) in table.provenance.lines() {
@@ -17,11 +20,15 @@ pub fn latex(table: &Table) -> String {
     for section in &table.sections {
         let _ = write!(
             out,
-            "\\begin{{table*}}\n\\centering\\footnotesize\n\\caption{{{}: {}.}}\n",
+            "\\begin{{table*}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n\\caption{{{}: {}.}}\n",
             escape(&table.title),
             escape(&section.dataset),
         );
-        out += &tabular(section);
+        let n = section.headline().len();
+        let beside = if n * section.columns.len() <= MOST_COLUMNS { n } else { 1 };
+        let parts = (0..n).step_by(beside.max(1)).map(|first| first..n.min(first + beside));
+        let parts: Vec<_> = parts.map(|metrics| tabular(section, metrics)).collect();
+        out += &parts.join("\n\\medskip\n");
         let _ = write!(
             out,
             "\n\\smallskip\n\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{}\\end{{minipage}}\n\
@@ -32,8 +39,8 @@ pub fn latex(table: &Table) -> String {
     out
 }
 
-fn tabular(section: &Section) -> String {
-    let metrics = section.headline();
+/// Some of the metrics, side by side under each column.
+fn tabular(section: &Section, metrics: Range<usize>) -> String {
     let (n, n_columns) = (metrics.len(), section.columns.len());
     let heads: Vec<_> = section
         .columns
@@ -43,7 +50,8 @@ fn tabular(section: &Section) -> String {
     let rules: Vec<_> = (0..n_columns)
         .map(|c| format!("\\cmidrule(lr){{{}-{}}}", 2 + c * n, 1 + (c + 1) * n))
         .collect();
-    let names: Vec<_> = metrics.iter().map(|m| escape(&m.label())).collect();
+    let names: Vec<_> =
+        section.metrics[metrics.clone()].iter().map(|m| escape(&m.label())).collect();
     let mut out = format!(
         "\\begin{{tabular}}{{l*{{{n_columns}}}{{{}}}}}\n\\toprule\n & {} \\\\\n{}\nModel & {} \\\\\n\
          \\midrule\n",
@@ -52,23 +60,19 @@ fn tabular(section: &Section) -> String {
         rules.join(""),
         vec![names.join(" & "); n_columns].join(" & "),
     );
+    let of_all = |cell: &dyn Fn(usize, usize) -> String| {
+        let places = (0..n_columns).flat_map(|c| metrics.clone().map(move |i| (c, i)));
+        places.map(|(c, i)| cell(c, i)).collect::<Vec<_>>().join(" & ")
+    };
     for row in &section.rows {
-        let cells: Vec<_> = (0..n_columns)
-            .flat_map(|c| (0..n).map(move |i| (c, i)))
-            .map(|(c, i)| cell(section, row, c, i))
-            .collect();
-        let _ = writeln!(out, "{} & {} \\\\", escape(&row.name), cells.join(" & "));
-        let figures: Vec<_> = (0..n).map(|i| paper_cells(row, i, &metrics[i])).collect();
-        if figures.iter().any(Option::is_some) {
-            let figure = |c: usize, i: usize| match figures[i].as_ref().map(|f| f[c].as_str()) {
-                Some("") | None => String::new(),
-                Some(figure) => format!("\\textit{{{figure}}}"),
-            };
-            let cells: Vec<_> = (0..n_columns)
-                .flat_map(|c| (0..n).map(move |i| (c, i)))
-                .map(|(c, i)| figure(c, i))
-                .collect();
-            let _ = writeln!(out, "\\quad\\textit{{paper}} & {} \\\\", cells.join(" & "));
+        let cells = of_all(&|c, i| cell(section, row, c, i));
+        let _ = writeln!(out, "{} & {cells} \\\\", escape(&row.name));
+        if metrics.clone().any(|i| row.paper(i).is_some()) {
+            let printed = of_all(&|c, i| match row.cells[c][i].paper {
+                Some(figure) => format!("\\textit{{{}}}", section.metrics[i].format(figure)),
+                None => String::new(),
+            });
+            let _ = writeln!(out, "\\quad\\textit{{paper}} & {printed} \\\\");
         }
     }
     out + "\\bottomrule\n\\end{tabular}\n"

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     table::{Row, Section, Table},
-    words::{BOLD_NOTE, caption, mark, notes, paper_cells, word},
+    words::{BOLD_NOTE, DIFFERENCE_HEADS, caption, differences, mark, notes, paper_cells, word},
 };
 
 /// One table per data set and metric, all metrics; the best of a column in bold.
@@ -23,6 +23,14 @@ pub fn markdown(table: &Table) -> String {
                 if let Some(figures) = paper_cells(row, i, metric) {
                     let _ = writeln!(out, "| *{}, paper* | {} |", row.name, figures.join(" | "));
                 }
+            }
+        }
+        for differences in differences(section) {
+            let _ = writeln!(out, "\n### {}\n", differences.title);
+            let _ = writeln!(out, "| {} |", DIFFERENCE_HEADS.join(" | "));
+            let _ = writeln!(out, "|---|{}---|", "---:|".repeat(4));
+            for line in &differences.lines {
+                let _ = writeln!(out, "| {} |", line.join(" | "));
             }
         }
         let mut notes = notes(section);

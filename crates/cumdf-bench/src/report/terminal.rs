@@ -7,7 +7,7 @@ use cumdf_train::metrics::Metric;
 
 use super::{
     table::{Estimate, Row, Section, Table},
-    words::{caption, mark, notes, paper_cells, word},
+    words::{DIFFERENCE_HEADS, Differences, caption, differences, mark, notes, paper_cells, word},
 };
 
 /// The width where there is no terminal to ask.
@@ -36,6 +36,13 @@ pub fn terminal(table: &Table, verbose: bool, width: usize) -> String {
         let metrics = if verbose { &section.metrics } else { section.headline() };
         for grid in grids(section, metrics, width) {
             let _ = writeln!(out, "\n{grid}");
+        }
+        for differences in differences(section) {
+            let _ = write!(out, "\n{}", wrap(&differences.title, "", width));
+            let grid = |_, block| difference_grid(&differences, block);
+            for grid in folded(1, DIFFERENCE_HEADS.len() - 1, width, grid) {
+                let _ = writeln!(out, "{grid}");
+            }
         }
         let with_costs = verbose && section.rows.iter().any(|row| row.cost.is_some());
         if with_costs {
@@ -127,6 +134,15 @@ fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
         }
     }
     lay_out(lines)
+}
+
+/// Differences to the other rows, some of the columns.
+fn difference_grid(differences: &Differences, columns: Range<usize>) -> String {
+    let line = |cells: &[String; DIFFERENCE_HEADS.len()]| {
+        once(&cells[0]).chain(&cells[1..][columns.clone()]).cloned().collect()
+    };
+    let head = line(&DIFFERENCE_HEADS.map(str::to_owned));
+    lay_out(once(head).chain(differences.lines.iter().map(line)).collect())
 }
 
 /// What the training of the rows cost, some of the columns.

@@ -4,7 +4,7 @@ use cumdf_train::metrics::Metric;
 
 use super::{
     standing::{Standing, beaten_lines},
-    table::{Row, Section, Value},
+    table::{Comparison, Question, Row, Section, Value},
 };
 
 /// What bold print means.
@@ -43,6 +43,70 @@ pub(super) fn word(value: &Value) -> Option<&'static str> {
 pub(super) fn paper_cells(row: &Row, i: usize, metric: &Metric) -> Option<Vec<String>> {
     let text = |figure: Option<f64>| figure.map_or_else(String::new, |v| metric.format(v));
     Some(row.paper(i)?.into_iter().map(text).collect())
+}
+
+/// What the row that a table is about has more than each other trained row, in one metric, in the
+/// column that sums up the others, or the last.
+pub(super) struct Differences {
+    /// What is compared where: `CUMDF less the others, mean: MAE (lower is better)`.
+    pub title: String,
+    /// Other row, difference, its interval, probability after Holm's correction, interval over seeds,
+    /// verdict.
+    pub lines: Vec<[String; 6]>,
+}
+
+/// The heads of [`Differences::lines`].
+pub(super) const DIFFERENCE_HEADS: [&str; 6] =
+    ["other", "difference", "95 % of draws", "p (Holm)", "95 % over seeds", "more than chance"];
+
+/// The differences of each headline metric, where there are any.
+pub(super) fn differences(section: &Section) -> Vec<Differences> {
+    let sums_up = section.columns.iter().position(|column| column.sums_up);
+    let Some(column) = sums_up.or(section.columns.len().checked_sub(1)) else { return vec![] };
+    let of_metric = |m: usize| {
+        let metric = &section.metrics[m];
+        let name = |model: &str| {
+            let row = section.rows.iter().find(|row| row.model == model);
+            row.map_or_else(|| model.to_owned(), |row| row.name.clone())
+        };
+        let number = |value: f64| match metric.is_fraction() {
+            true => format!("{:+.2}", metric.reported(value)),
+            false => format!("{value:+.3}"),
+        };
+        let interval = |ends: [f64; 2]| format!("{} to {}", number(ends[0]), number(ends[1]));
+        let found: Vec<_> = section
+            .comparisons
+            .iter()
+            .filter(|c| c.question == Question::Reference && (c.column, c.metric) == (column, m))
+            .collect();
+        let first = name(&found.first()?.model);
+        let line = |c: &&Comparison| {
+            let d = &c.difference;
+            let verdict = match (d.is_real(), metric.is_better(d.mean, 0.0)) {
+                (false, _) => "no",
+                (true, true) => "better",
+                (true, false) => "worse",
+            };
+            let seeds = d.seeds.as_ref().map_or_else(|| "-".to_owned(), |s| interval(s.interval));
+            [
+                name(&c.other),
+                number(d.mean),
+                interval(d.interval),
+                format!("{:.4}", d.adjusted),
+                seeds,
+                verdict.to_owned(),
+            ]
+        };
+        Some(Differences {
+            title: format!(
+                "{first} less the others, {}: {}",
+                section.columns[column].label,
+                caption(metric)
+            ),
+            lines: found.iter().map(line).collect(),
+        })
+    };
+    (0..section.headline().len()).filter_map(of_metric).collect()
 }
 
 /// All notes of a section but those that only one format needs: the counts of figures above the floors,

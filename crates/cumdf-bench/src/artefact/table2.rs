@@ -1,0 +1,106 @@
+//! Table 2: every model under the seven sets of present modalities on emotions, one emotion against
+//! the rest.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cumdf_data::Task;
+use cumdf_train::{evaluate, metrics::Metric};
+
+use super::{
+    layout::{self, Layout, Shown},
+    notes, table1,
+};
+use crate::{
+    grid::{self, Embedded, Measured, source::Source, variants},
+    paper,
+    report::{
+        self,
+        table::{Section, Table},
+    },
+};
+
+/// Arguments of `table2`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// What is run, and how.
+    #[command(flatten)]
+    pub grid: grid::Args,
+
+    /// Where the table goes, and the cells it rests on. By default the folder of table1: the two
+    /// share trainings.
+    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
+    pub out: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cumdf-bench table2
+      a first look: all models on the synthetic corpus of four emotions
+  cumdf-bench table2 --data iemocap.h5 --seeds 5
+
+What it writes to --out: table2.json, .csv, .md, .tex and table2-comparisons.csv, as table1 does. The
+first metrics are the F1 of each emotion against the rest, as the paper has them; the weighted F1
+over the emotions and the accuracy follow.";
+
+/// Makes the table; whether no cell failed.
+///
+/// # Errors
+/// When the arguments cannot be followed, a data set has no emotions, or the table cannot be written.
+pub fn run(args: &Args) -> Result<bool> {
+    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
+    let grid = grid::Args { embedded: Embedded::Emotion, ..args.grid.clone() };
+    grid::check_data(&grid, |source| match &source.task {
+        Task::Emotion { .. } => Ok(()),
+        Task::Sentiment { .. } => bail!(
+            "{} has scores, and table2 is about emotions: give it to table1",
+            source.file.display()
+        ),
+    })?;
+    let views = |source: &Source| layout::views(&columns(source));
+    let Some(measured) = grid::measure(&grid, &args.out, &rows, views, |_, _, _| {})? else {
+        tracing::info!("nothing was done");
+        return Ok(false);
+    };
+    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, &rows));
+    let table = Table {
+        name: "table2".to_owned(),
+        title: "Table 2: one emotion against the rest under missing modalities (test split)"
+            .to_owned(),
+        sections: sections.collect::<Result<_>>()?,
+        provenance: measured.provenance(),
+    };
+    let files = report::save(&table, &args.out)?;
+    super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+fn columns(source: &Source) -> Vec<Shown> {
+    layout::conditions(source, |condition| evaluate::view(condition, 0.0))
+}
+
+fn section(measured: &Measured, s: usize, rows: &[variants::Variant]) -> Result<Section> {
+    let source = &measured.sources[s];
+    let printed = paper::source(&source.name, source.sizes, source.dims);
+    let is_one = |metric: &Metric| matches!(metric, Metric::F1Class(_));
+    let (mut metrics, over_all): (Vec<_>, Vec<_>) =
+        Metric::of(&source.task).into_iter().partition(is_one);
+    let n_headline = metrics.len();
+    metrics.extend(over_all);
+    let layout = Layout {
+        summary: source.summary(),
+        columns: columns(source),
+        metrics,
+        n_headline,
+        counted: table1::counted(&source.task),
+        reference: "cumdf",
+        paper: &|variant, column, metric| {
+            paper::cell(printed.as_ref()?, variant.key, &column.key, metric)
+        },
+    };
+    let mut section = layout::section(measured, s, rows, &layout)?;
+    section.notes.extend(notes::of_conditions(source, rows, printed.is_some()));
+    let printed = printed.map(|printed| notes::paper(&printed, &section, &source.constant));
+    section.notes.extend(printed.unwrap_or_default());
+    Ok(section)
+}
