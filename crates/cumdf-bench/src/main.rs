@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use cumdf_bench::{
-    artefact::{figure3, table1, table2, table3},
+    artefact::{datasets, efficiency, figure3, table1, table2, table3},
     grid::child,
 };
 use cumdf_data::border;
@@ -32,6 +33,10 @@ enum Command {
     Table3(table3::Args),
     /// Figure 3: models against the share of frames that are hidden, as curves.
     Figure3(figure3::Args),
+    /// The statistics of data files.
+    Datasets(datasets::Args),
+    /// What the methods cost: parameters, arithmetic, memory, time.
+    Efficiency(efficiency::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -48,25 +53,18 @@ fn main() -> ExitCode {
         }
         std::process::exit(err.exit_code()) // 2 for a usage error
     });
-    match cli.command {
-        Command::Table1(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || table1::run(&args))
-        }
-        Command::Table2(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || table2::run(&args))
-        }
-        Command::Table3(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || table3::run(&args))
-        }
-        Command::Figure3(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || figure3::run(&args))
-        }
-        Command::Cell(args) => child::main(&args),
-    }
+    let work: (bool, Box<dyn FnOnce() -> Result<bool>>) = match cli.command {
+        Command::Table1(args) => (args.grid.verbose, Box::new(move || table1::run(&args))),
+        Command::Table2(args) => (args.grid.verbose, Box::new(move || table2::run(&args))),
+        Command::Table3(args) => (args.grid.verbose, Box::new(move || table3::run(&args))),
+        Command::Figure3(args) => (args.grid.verbose, Box::new(move || figure3::run(&args))),
+        Command::Datasets(args) => (false, Box::new(move || datasets::run(&args))),
+        Command::Efficiency(args) => (args.grid.verbose, Box::new(move || efficiency::run(&args))),
+        Command::Cell(args) => return child::main(&args),
+    };
+    let (verbose, run) = work;
+    telemetry::init(verbose);
+    border::guard("cumdf-bench", run)
 }
 
 /// To an argument that is not known: keys of the configuration are given with `--set`.

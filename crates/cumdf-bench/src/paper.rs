@@ -108,14 +108,26 @@ fn lines<T: DeserializeOwned>(file: &'static str) -> impl Iterator<Item = T> {
 /// - `sizes`: samples in `train`, `valid` and `test`
 /// - `dims`: features per step of language, audio and vision; 0 for a modality that the file lacks
 pub fn source(name: &str, sizes: [usize; 3], dims: [i64; 3]) -> Option<Source> {
-    let base = name.split_once('(').map_or(name, |(base, _)| base).trim();
-    let base = base.strip_prefix("CMU-").unwrap_or(base);
+    let base = base(name);
     let table = lines::<Line>(FIGURES_FILE).find(|line| line.dataset == base)?.table;
     let paper = lines::<Data>(DATA_FILE)
         .find(|data| data.dataset == base)
         .expect("paper_data.csv has every data set of paper_tables.csv: a test compares them");
     let differences = differences(&paper, sizes, dims);
     Some(Source { dataset: paper.dataset, table, differences })
+}
+
+/// How many samples the paper has of a data set in `train`, `valid` and `test`; as [`source`].
+pub fn sizes(name: &str) -> Option<[usize; 3]> {
+    let base = base(name);
+    let data = lines::<Data>(DATA_FILE).find(|data| data.dataset == base)?;
+    Some([data.train, data.valid, data.test])
+}
+
+/// The paper's name of a data set.
+fn base(name: &str) -> &str {
+    let base = name.split_once('(').map_or(name, |(base, _)| base).trim();
+    base.strip_prefix("CMU-").unwrap_or(base)
 }
 
 /// What a file with these sizes has otherwise than the paper.

@@ -1,6 +1,8 @@
 //! What is made from the grid: each table says which rows it wants under which views, and lays
 //! them out.
 
+pub mod datasets;
+pub mod efficiency;
 pub mod figure3;
 mod layout;
 mod notes;
@@ -21,9 +23,7 @@ use crate::{
 fn show(table: &Table, files: &[PathBuf], verbose: bool, measured: &Measured) -> Result<bool> {
     let width = report::width();
     report::print(&report::terminal(table, verbose, width))?;
-    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    let written = report::wrap(&files.join(", "), "written: ", width);
-    report::print(&format!("\n{written}"))?;
+    report::print(&report::written(files))?;
     let n_failed = measured.n_failed();
     if n_failed > 0 {
         tracing::error!(

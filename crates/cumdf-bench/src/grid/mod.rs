@@ -24,6 +24,7 @@ use anyhow::Result;
 use cumdf_data::View;
 use cumdf_train::{
     answers::Answers,
+    config::DataConfig,
     device,
     metrics::{Metric, Metrics, score},
     pipeline,
@@ -192,6 +193,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// What its training cost, where it was trained to the end.
     pub cost: Option<Cost>,
+    /// Its folder.
+    pub dir: PathBuf,
 }
 
 /// What a cell came to under each view, or why it came to nothing.
@@ -282,6 +285,15 @@ pub fn measure(
     let device = pipeline::kind(device::parse_device(&args.device)?);
     let n_seeds = args.n_seeds();
     Ok(Some(Measured { sources, runs, changed, shortened, n_seeds, device }))
+}
+
+/// How a corpus that the program makes itself is read.
+///
+/// # Errors
+/// When the recipes do not know it, which would be a slip of ours.
+pub fn embedded(corpus: Embedded) -> Result<DataConfig> {
+    let set = format!("data.file='{}'", corpus.name());
+    Ok(settings::base(None, None, &[set])?.data)
 }
 
 /// Opens the data sets that `args` name before anything is done with them.
@@ -401,6 +413,7 @@ impl<'a> Plan<'a> {
                 recipe,
                 outcome: Ok(Vec::new()),
                 cost: None,
+                dir: cell.dir.clone(),
             };
             let job = *known.entry(cell.dir.clone()).or_insert_with(|| {
                 let views = views(&sources[s]);

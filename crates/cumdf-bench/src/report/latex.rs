@@ -104,7 +104,7 @@ fn footnotes(section: &Section) -> String {
 }
 
 /// Text that LaTeX prints as it stands.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

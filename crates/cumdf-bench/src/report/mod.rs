@@ -6,6 +6,7 @@
 
 mod latex;
 mod markdown;
+pub mod plain;
 pub mod provenance;
 mod records;
 pub mod standing;
@@ -30,7 +31,7 @@ pub use self::{
     latex::latex,
     markdown::markdown,
     records::{ComparisonRecord, CostRecord, Record, comparisons_csv, csv, json},
-    terminal::{figure, terminal, width, wrap},
+    terminal::{figure, grouped, terminal, width, wrap},
 };
 use self::{provenance::Provenance, table::Table};
 
@@ -70,6 +71,12 @@ pub fn save_picture(
     write_atomic(&svg, chart::svg(panels, across, &about)?.as_bytes())?;
     write_atomic(&png, &chart::png(panels, across, &about)?)?;
     Ok(vec![svg, png])
+}
+
+/// The names of files that were written, as a line for the terminal.
+pub fn written(files: &[PathBuf]) -> String {
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    format!("\n{}", wrap(&files.join(", "), "written: ", width()))
 }
 
 /// The one place that prints to standard output.

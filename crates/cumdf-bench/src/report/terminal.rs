@@ -7,7 +7,7 @@ use cumdf_train::metrics::Metric;
 
 use super::{
     table::{Estimate, Row, Section, Table},
-    words::{DIFFERENCE_HEADS, Differences, caption, differences, mark, notes, paper_cells, word},
+    words::{DIFFERENCE_HEADS, caption, differences, mark, notes, paper_cells, word},
 };
 
 /// The width where there is no terminal to ask.
@@ -39,8 +39,8 @@ pub fn terminal(table: &Table, verbose: bool, width: usize) -> String {
         }
         for differences in differences(section) {
             let _ = write!(out, "\n{}", wrap(&differences.title, "", width));
-            let grid = |_, block| difference_grid(&differences, block);
-            for grid in folded(1, DIFFERENCE_HEADS.len() - 1, width, grid) {
+            let head = DIFFERENCE_HEADS.map(str::to_owned);
+            for grid in lines_of(&head, &differences.lines, width) {
                 let _ = writeln!(out, "{grid}");
             }
         }
@@ -136,15 +136,6 @@ fn grid(section: &Section, i: usize, columns: Range<usize>) -> String {
     lay_out(lines)
 }
 
-/// Differences to the other rows, some of the columns.
-fn difference_grid(differences: &Differences, columns: Range<usize>) -> String {
-    let line = |cells: &[String; DIFFERENCE_HEADS.len()]| {
-        once(&cells[0]).chain(&cells[1..][columns.clone()]).cloned().collect()
-    };
-    let head = line(&DIFFERENCE_HEADS.map(str::to_owned));
-    lay_out(once(head).chain(differences.lines.iter().map(line)).collect())
-}
-
 /// What the training of the rows cost, some of the columns.
 fn cost_grid(section: &Section, columns: Range<usize>) -> String {
     let line = |name: &str, cells: [String; COST_HEADS.len()]| {
@@ -171,8 +162,18 @@ const COST_NOTE: &str = "cost of training: parameters are those of the network t
      and epochs are of all stages together, validation included, mean over seeds, each in a process \
      of one thread while others ran beside it";
 
+/// Grids of lines whose first cell says what each is about, as few as fit the width.
+pub(super) fn lines_of(head: &[String], lines: &[Vec<String>], width: usize) -> Vec<String> {
+    let grid = |_, block: Range<usize>| {
+        let line =
+            |cells: &[String]| once(&cells[0]).chain(&cells[1..][block.clone()]).cloned().collect();
+        lay_out(once(head).chain(lines.iter().map(Vec::as_slice)).map(line).collect())
+    };
+    folded(1, head.len() - 1, width, grid)
+}
+
 /// `1,234,567`.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

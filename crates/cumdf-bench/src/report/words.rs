@@ -52,7 +52,7 @@ pub(super) struct Differences {
     pub title: String,
     /// Other row, difference, its interval, probability after Holm's correction, interval over seeds,
     /// verdict.
-    pub lines: Vec<[String; 6]>,
+    pub lines: Vec<Vec<String>>,
 }
 
 /// The heads of [`Differences::lines`].
@@ -88,7 +88,7 @@ pub(super) fn differences(section: &Section) -> Vec<Differences> {
                 (true, false) => "worse",
             };
             let seeds = d.seeds.as_ref().map_or_else(|| "-".to_owned(), |s| interval(s.interval));
-            [
+            vec![
                 name(&c.other),
                 number(d.mean),
                 interval(d.interval),
