@@ -8,7 +8,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use cumdf_bench::{
-    artefact::{datasets, efficiency, figure3, table1, table2, table3},
+    artefact::{all, datasets, efficiency, figure3, figure4, table1, table2, table3},
     grid::child,
 };
 use cumdf_data::border;
@@ -33,10 +33,14 @@ enum Command {
     Table3(table3::Args),
     /// Figure 3: models against the share of frames that are hidden, as curves.
     Figure3(figure3::Args),
+    /// Figure 4: cases. What was seen of a sample, and what two models made of it.
+    Figure4(figure4::Args),
     /// The statistics of data files.
     Datasets(datasets::Args),
     /// What the methods cost: parameters, arithmetic, memory, time.
     Efficiency(efficiency::Args),
+    /// Everything above, in one go.
+    All(all::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -58,8 +62,10 @@ fn main() -> ExitCode {
         Command::Table2(args) => (args.grid.verbose, Box::new(move || table2::run(&args))),
         Command::Table3(args) => (args.grid.verbose, Box::new(move || table3::run(&args))),
         Command::Figure3(args) => (args.grid.verbose, Box::new(move || figure3::run(&args))),
+        Command::Figure4(args) => (args.grid.verbose, Box::new(move || figure4::run(&args))),
         Command::Datasets(args) => (false, Box::new(move || datasets::run(&args))),
         Command::Efficiency(args) => (args.grid.verbose, Box::new(move || efficiency::run(&args))),
+        Command::All(args) => (args.grid.verbose, Box::new(move || all::run(&args))),
         Command::Cell(args) => return child::main(&args),
     };
     let (verbose, run) = work;

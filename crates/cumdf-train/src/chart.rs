@@ -1,4 +1,4 @@
-//! Line charts as SVG and PNG: what people would rather look at than read.
+//! Pictures as SVG and PNG: what people would rather look at than read. And line charts.
 
 use std::sync::Once;
 
@@ -17,7 +17,7 @@ use crate::metrics::mean_and_spread;
 
 /// Colours that stay apart for most colour-blind eyes (Okabe and Ito), black, and four more for those
 /// who have that many curves.
-const COLOURS: [RGBColor; 12] = [
+pub const COLOURS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -77,17 +77,27 @@ impl Place {
     }
 }
 
-/// The panels as an SVG picture, `across` of them beside each other.
+/// What can be drawn onto any kind of picture.
+pub trait Drawing {
+    /// Width and height in pixels.
+    fn size(&self) -> (u32, u32);
+
+    /// Draws onto a white ground of that size.
+    ///
+    /// # Errors
+    /// When there is nothing to draw.
+    fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<()>;
+}
+
+/// A drawing as an SVG picture.
 ///
 /// - `about`: where it comes from, for programs to read
 ///
 /// # Errors
-/// When there is nothing to draw: no panel, or one without a finite value.
-pub fn svg(panels: &[Panel], across: usize, about: &str) -> Result<String> {
+/// As [`Drawing::draw`].
+pub fn svg(drawing: &impl Drawing, about: &str) -> Result<String> {
     let mut text = String::new();
-    let root = SVGBackend::with_string(&mut text, size(panels.len(), across)).into_drawing_area();
-    lay_out(panels, across, &root)?;
-    drop(root);
+    onto(drawing, &SVGBackend::with_string(&mut text, drawing.size()).into_drawing_area())?;
     if !about.is_empty()
         && let Some(end) = text.find('>')
     {
@@ -99,12 +109,12 @@ pub fn svg(panels: &[Panel], across: usize, about: &str) -> Result<String> {
 /// The same as a PNG picture.
 ///
 /// # Errors
-/// As [`svg`].
-pub fn png(panels: &[Panel], across: usize, about: &str) -> Result<Vec<u8>> {
-    let (width, height) = size(panels.len(), across);
+/// As [`Drawing::draw`].
+pub fn png(drawing: &impl Drawing, about: &str) -> Result<Vec<u8>> {
+    let (width, height) = drawing.size();
     let mut pixels = vec![0; 3 * width as usize * height as usize]; // red, green, blue
     let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
-    lay_out(panels, across, &root)?;
+    onto(drawing, &root)?;
     drop(root);
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -114,38 +124,54 @@ pub fn png(panels: &[Panel], across: usize, about: &str) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// Text inside an element.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn size(n_panels: usize, across: usize) -> (u32, u32) {
-    let across = across.max(1);
-    (SIZE.0 * across as u32, SIZE.1 * n_panels.div_ceil(across).max(1) as u32)
-}
-
-/// Draws onto any kind of picture.
-fn lay_out<B: DrawingBackend>(
-    panels: &[Panel],
-    across: usize,
-    root: &DrawingArea<B, Shift>,
-) -> Result<()> {
+fn onto<B: DrawingBackend>(drawing: &impl Drawing, root: &DrawingArea<B, Shift>) -> Result<()> {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         // It fails for what is no font.
         let _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular());
     });
     root.fill(&WHITE).map_err(problem)?;
-    let down = panels.len().div_ceil(across.max(1)).max(1);
-    for (panel, area) in panels.iter().zip(root.split_evenly((down, across.max(1)))) {
-        draw(panel, &area)?;
-    }
+    drawing.draw(root)?;
     root.present().map_err(problem)
 }
 
+/// Text inside an element.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// An error of any kind of picture, which need not live as long as ours.
-fn problem(err: impl std::fmt::Display) -> anyhow::Error {
+pub fn problem(err: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("cannot draw: {err}")
+}
+
+/// Panels, so many beside each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Panels<'a> {
+    /// Row by row.
+    pub panels: &'a [Panel],
+    /// How many are in a row.
+    pub across: usize,
+}
+
+impl Panels<'_> {
+    fn grid(&self) -> (usize, usize) {
+        let across = self.across.max(1);
+        (self.panels.len().div_ceil(across).max(1), across)
+    }
+}
+
+/// It fails where a panel has no finite value.
+impl Drawing for Panels<'_> {
+    fn size(&self) -> (u32, u32) {
+        let (down, across) = self.grid();
+        (SIZE.0 * across as u32, SIZE.1 * down as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<()> {
+        let areas = root.split_evenly(self.grid());
+        self.panels.iter().zip(areas).try_for_each(|(panel, area)| draw(panel, &area))
+    }
 }
 
 fn draw<B: DrawingBackend>(panel: &Panel, area: &DrawingArea<B, Shift>) -> Result<()> {
@@ -207,9 +233,17 @@ mod tests {
         Panel { title: "Curves".into(), x: "across".into(), y: "up".into(), series: vec![series] }
     }
 
+    fn one(panels: &[Panel]) -> Panels<'_> {
+        Panels { panels, across: 1 }
+    }
+
+    fn two(panels: &[Panel]) -> Panels<'_> {
+        Panels { panels, across: 2 }
+    }
+
     #[test]
     fn a_picture_names_its_axes_and_curves_and_escapes_what_svg_reads() {
-        let text = svg(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])], 2, "a<b").expect("drawn");
+        let text = svg(&two(&[panel(&[1.0, 3.0, 2.0]), panel(&[5.0])]), "a<b").expect("drawn");
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
         for part in [
             "Curves",
@@ -226,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_bitmap_has_the_same_size_its_colours_and_its_origin() {
-        let file = png(&[panel(&[1.0, 3.0, 2.0])], 1, "made by a test").expect("drawn");
+        let file = png(&one(&[panel(&[1.0, 3.0, 2.0])]), "made by a test").expect("drawn");
         let decoder = png::Decoder::new(std::io::Cursor::new(&file));
         let mut reader = decoder.read_info().expect("a PNG");
         let mut pixels = vec![0; reader.output_buffer_size().expect("it is small")];
@@ -246,8 +280,8 @@ mod tests {
     #[test]
     fn nothing_to_draw_is_an_error() {
         for values in [&[][..], &[f64::NAN]] {
-            assert!(svg(&[panel(values)], 1, "").is_err());
-            assert!(png(&[panel(values)], 1, "").is_err());
+            assert!(svg(&one(&[panel(values)]), "").is_err());
+            assert!(png(&one(&[panel(values)]), "").is_err());
         }
     }
 

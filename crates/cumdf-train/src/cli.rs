@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task, View};
 use cumdf_train::{
     answers::{Answers, entropy},
-    chart,
+    chart::{self, Panels},
     config::Config,
     device, doctor,
     evaluate::{self, Predictions},
@@ -464,11 +464,12 @@ fn write_sweep(
         let panels: Vec<_> = shown
             .map(|metric| robustness::by_condition(measured, &metric, title.clone()))
             .collect();
+        let drawing = Panels { panels: &panels, across: 2 };
         let png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
         let about = format!("{title}, test data SHA-256 {}", dataset.sha256);
         let picture = match png {
-            true => chart::png(&panels, 2, &about)?,
-            false => chart::svg(&panels, 2, &about)?.into_bytes(),
+            true => chart::png(&drawing, &about)?,
+            false => chart::svg(&drawing, &about)?.into_bytes(),
         };
         write_atomic(path, &picture)?;
     }

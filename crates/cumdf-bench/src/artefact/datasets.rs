@@ -7,7 +7,7 @@ use cumdf_data::inspect::{ModalityReport, Report, SplitReport};
 use cumdf_train::pipeline;
 
 use crate::{
-    grid::{self, Embedded},
+    grid::{self, About},
     paper,
     report::{
         self,
@@ -44,8 +44,8 @@ What it writes to --out: datasets.csv, .md and .tex, a line per split; datasets.
 /// When a file cannot be read, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
     let files = match args.data.is_empty() {
-        true => [Embedded::Sentiment, Embedded::Emotion]
-            .map(|corpus| pipeline::data_file(&grid::embedded(corpus)?))
+        true => [About::Anything, About::Emotions]
+            .map(|about| pipeline::data_file(&grid::embedded(about)?))
             .into_iter()
             .collect::<Result<Vec<_>>>()?,
         false => args.data.clone(),

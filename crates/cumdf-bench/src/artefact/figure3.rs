@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use cumdf_data::{Modality, ModalitySet, View};
 use cumdf_train::{
-    chart::{Panel, Place, Series},
+    chart::{Panel, Panels, Place, Series},
     evaluate,
     metrics::Metric,
     robustness,
@@ -42,13 +42,18 @@ pub struct Args {
         long,
         value_name = "PS",
         value_delimiter = ',',
-        default_value = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+        default_values_t = usual_ratios()
     )]
     pub drop_ratios: Vec<f64>,
 
     /// Where the figure goes. By default the folder of table1, whose trainings it shares.
     #[arg(long, value_name = "DIR", default_value = "runs/table1")]
     pub out: PathBuf,
+}
+
+/// Tenths, from nothing hidden to everything.
+pub(super) fn usual_ratios() -> Vec<f64> {
+    (0..=10).map(|tenth| f64::from(tenth) / 10.0).collect()
 }
 
 const EXAMPLES: &str = "\
@@ -105,7 +110,8 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut files = report::save(&table, &args.out)?;
     for (source, (panels, across)) in panels {
         let name = format!("figure3-{}", source.slug);
-        files.extend(report::save_picture(&panels, across, &table.provenance, &args.out, &name)?);
+        let drawing = Panels { panels: &panels, across };
+        files.extend(report::save_picture(&drawing, &table.provenance, &args.out, &name)?);
     }
     super::show(&table, &files, args.grid.verbose, &measured)
 }

@@ -1,9 +1,11 @@
 //! What is made from the grid: each table says which rows it wants under which views, and lays
 //! them out.
 
+pub mod all;
 pub mod datasets;
 pub mod efficiency;
 pub mod figure3;
+pub mod figure4;
 mod layout;
 mod notes;
 pub mod table1;

@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use cumdf_data::Task;
+use anyhow::Result;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     notes, table1,
 };
 use crate::{
-    grid::{self, Embedded, Measured, source::Source, variants},
+    grid::{self, About, Measured, source::Source, variants},
     paper,
     report::{
         self,
@@ -42,22 +41,15 @@ Examples:
 
 What it writes to --out: table2.json, .csv, .md, .tex and table2-comparisons.csv, as table1 does. The
 first metrics are the F1 of each emotion against the rest, as the paper has them; the weighted F1
-over the emotions and the accuracy follow.";
+over the emotions and the accuracy follow. Data sets of scores are left out.";
 
 /// Makes the table; whether no cell failed.
 ///
 /// # Errors
-/// When the arguments cannot be followed, a data set has no emotions, or the table cannot be written.
+/// When the arguments cannot be followed, no data set has emotions, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
     let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let grid = grid::Args { embedded: Embedded::Emotion, ..args.grid.clone() };
-    grid::check_data(&grid, |source| match &source.task {
-        Task::Emotion { .. } => Ok(()),
-        Task::Sentiment { .. } => bail!(
-            "{} has scores, and table2 is about emotions: give it to table1",
-            source.file.display()
-        ),
-    })?;
+    let grid = grid::Args { about: About::Emotions, ..args.grid.clone() };
     let views = |source: &Source| layout::views(&columns(source));
     let Some(measured) = grid::measure(&grid, &args.out, &rows, views, |_, _, _| {})? else {
         tracing::info!("nothing was done");

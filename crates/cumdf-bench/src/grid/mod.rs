@@ -20,8 +20,8 @@ use std::{
     thread,
 };
 
-use anyhow::Result;
-use cumdf_data::View;
+use anyhow::{Result, ensure};
+use cumdf_data::{Task, View};
 use cumdf_train::{
     answers::Answers,
     config::DataConfig,
@@ -108,31 +108,35 @@ pub struct Args {
     #[arg(long)]
     pub fresh: bool,
 
-    /// The corpus that is taken where none is named.
-    #[arg(skip = Embedded::Sentiment)]
-    pub embedded: Embedded,
+    /// What a table is about.
+    #[arg(skip = About::Anything)]
+    pub about: About,
 
     /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
 }
 
-/// A corpus that the program makes itself.
+/// The data sets that a table is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Embedded {
-    /// Scores.
-    Sentiment,
-    /// Four emotions.
-    Emotion,
+pub enum About {
+    /// Scores and emotions alike; scores where nothing is named.
+    Anything,
+    /// Emotions alone.
+    Emotions,
 }
 
-impl Embedded {
-    /// Its name as `data.file`.
-    pub fn name(self) -> &'static str {
+impl About {
+    /// The corpus that is taken where none is named, as `data.file`.
+    fn embedded(self) -> &'static str {
         match self {
-            Self::Sentiment => "synthetic",
-            Self::Emotion => "synthetic-emotion",
+            Self::Anything => "synthetic",
+            Self::Emotions => "synthetic-emotion",
         }
+    }
+
+    fn takes(self, source: &Source) -> bool {
+        self == Self::Anything || matches!(source.task, Task::Emotion { .. })
     }
 }
 
@@ -142,7 +146,7 @@ impl Args {
         let names_data = |set: &String| settings::key(set) == "data.file";
         let named =
             !self.data.is_empty() || !self.config.is_empty() || self.set.iter().any(names_data);
-        let embedded = (!named).then(|| format!("data.file='{}'", self.embedded.name()));
+        let embedded = (!named).then(|| format!("data.file='{}'", self.about.embedded()));
         embedded.into_iter().chain(self.set.iter().cloned()).collect()
     }
 
@@ -228,7 +232,7 @@ pub fn measure(
     finished: impl Fn(&Source, &Variant, &[&Run]),
 ) -> Result<Option<Measured>> {
     let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
-    let sources = source::open_all(&args.config, &args.data, &args.sets())?;
+    let sources = sources(args)?;
     let mut plan = Plan::new(args, out, &sources, variants, views)?;
     cumdf_data::files::sweep(out);
     if args.fresh {
@@ -287,21 +291,40 @@ pub fn measure(
     Ok(Some(Measured { sources, runs, changed, shortened, n_seeds, device }))
 }
 
-/// How a corpus that the program makes itself is read.
+/// How the corpus is read that a table about `about` takes where none is named.
 ///
 /// # Errors
 /// When the recipes do not know it, which would be a slip of ours.
-pub fn embedded(corpus: Embedded) -> Result<DataConfig> {
-    let set = format!("data.file='{}'", corpus.name());
+pub fn embedded(about: About) -> Result<DataConfig> {
+    let set = format!("data.file='{}'", about.embedded());
     Ok(settings::base(None, None, &[set])?.data)
 }
 
-/// Opens the data sets that `args` name before anything is done with them.
+/// Whether a table about emotions has anything to say of the data that `args` name.
 ///
 /// # Errors
-/// When one cannot be read, or `check` refuses it.
-pub fn check_data(args: &Args, check: impl Fn(&Source) -> Result<()>) -> Result<()> {
-    source::open_all(&args.config, &args.data, &args.sets())?.iter().try_for_each(check)
+/// When a data set cannot be read.
+pub fn has_emotions(args: &Args) -> Result<bool> {
+    let args = Args { about: About::Emotions, ..args.clone() };
+    let all = source::open_all(&args.config, &args.data, &args.sets())?;
+    Ok(all.iter().any(|source| About::Emotions.takes(source)))
+}
+
+/// The data sets that `args` name and the table is about.
+fn sources(args: &Args) -> Result<Vec<Source>> {
+    let all = source::open_all(&args.config, &args.data, &args.sets())?;
+    let (about, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|source| args.about.takes(source));
+    let others: Vec<_> = others.iter().map(|source| source.dataset.as_str()).collect();
+    ensure!(
+        !about.is_empty(),
+        "{} has scores, and this table is about emotions: give it to table1",
+        others.join(", ")
+    );
+    if !others.is_empty() {
+        tracing::info!("{}: no emotions, left out", others.join(", "));
+    }
+    Ok(about)
 }
 
 fn cells(n: usize) -> String {

@@ -4,6 +4,7 @@
 //! All writers read the same [`table::Table`], report F1 and accuracies in percent, and agree on what
 //! a floor is ([`standing`]). Files appear whole or not at all.
 
+pub mod cases;
 mod latex;
 mod markdown;
 pub mod plain;
@@ -23,7 +24,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use cumdf_train::{
-    chart::{self, Panel},
+    chart::{self, Drawing},
     run_dir::write_atomic,
 };
 
@@ -55,11 +56,10 @@ pub fn save(table: &Table, dir: &Path) -> Result<Vec<PathBuf>> {
     .collect()
 }
 
-/// Writes panels as `<name>.svg` and `<name>.png` into `dir` and returns their paths; both say where
+/// Writes a drawing as `<name>.svg` and `<name>.png` into `dir` and returns their paths; both say where
 /// they come from.
 pub fn save_picture(
-    panels: &[Panel],
-    across: usize,
+    drawing: &impl Drawing,
     provenance: &Provenance,
     dir: &Path,
     name: &str,
@@ -68,8 +68,8 @@ pub fn save_picture(
         provenance.lines().into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let about = about.join("\n");
     let [svg, png] = ["svg", "png"].map(|ending| dir.join(format!("{name}.{ending}")));
-    write_atomic(&svg, chart::svg(panels, across, &about)?.as_bytes())?;
-    write_atomic(&png, &chart::png(panels, across, &about)?)?;
+    write_atomic(&svg, chart::svg(drawing, &about)?.as_bytes())?;
+    write_atomic(&png, &chart::png(drawing, &about)?)?;
     Ok(vec![svg, png])
 }
 

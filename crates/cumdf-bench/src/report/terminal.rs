@@ -164,12 +164,19 @@ const COST_NOTE: &str = "cost of training: parameters are those of the network t
 
 /// Grids of lines whose first cell says what each is about, as few as fit the width.
 pub(super) fn lines_of(head: &[String], lines: &[Vec<String>], width: usize) -> Vec<String> {
-    let grid = |_, block: Range<usize>| {
+    let grid = |block: Range<usize>| {
         let line =
             |cells: &[String]| once(&cells[0]).chain(&cells[1..][block.clone()]).cloned().collect();
         lay_out(once(head).chain(lines.iter().map(Vec::as_slice)).map(line).collect())
     };
-    folded(1, head.len() - 1, width, grid)
+    let (mut grids, mut first) = (Vec::new(), 0);
+    while first + 1 < head.len() {
+        let fits = |end: &usize| line_width(&grid(first..*end)) <= width;
+        let end = (first + 2..head.len()).take_while(fits).last().unwrap_or(first + 1);
+        grids.push(grid(first..end));
+        first = end;
+    }
+    grids
 }
 
 /// `1,234,567`.
