@@ -4,6 +4,7 @@
 //!   processes of their own, continued where they stopped;
 //! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
 //! - [`report`]: the only table type, and its writers;
+//! - [`page`]: all of a folder's results as one page for a browser;
 //! - [`paper`]: what the paper prints.
 //!
 //! ```
@@ -19,6 +20,7 @@
 
 pub mod artefact;
 pub mod grid;
+pub mod page;
 pub mod paper;
 pub mod report;
 pub mod work;

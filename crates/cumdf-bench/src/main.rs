@@ -9,6 +9,7 @@ use clap::{
 use cumdf_bench::{
     artefact::{figure3, table1},
     grid::child,
+    page,
 };
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
@@ -28,6 +29,8 @@ enum Command {
     Table1(table1::Args),
     /// Figure 3: models against the share of frames that are hidden, as curves.
     Figure3(figure3::Args),
+    /// All results of a folder as one page for a browser.
+    Report(page::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
         Command::Figure3(args) => {
             telemetry::init(args.grid.verbose);
             border::guard("cumdf-bench", || figure3::run(&args))
+        }
+        Command::Report(args) => {
+            telemetry::init(false);
+            border::guard("cumdf-bench", || page::run(&args))
         }
         Command::Cell(args) => child::main(&args),
     }

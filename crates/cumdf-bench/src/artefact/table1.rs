@@ -83,15 +83,20 @@ pub fn run(args: &Args) -> Result<bool> {
         tracing::info!("nothing was done");
         return Ok(false);
     };
-    let table = Table {
+    let table = table(&measured, &rows, args.grid.n_seeds());
+    let files = report::save(&table, &args.out)?;
+    super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+/// What was measured under the seven conditions, laid out.
+pub(crate) fn table(measured: &Measured, rows: &[Variant], n_seeds: usize) -> Table {
+    Table {
         name: "table1".to_owned(),
         title: "Table 1: models under missing modalities (test split)".to_owned(),
         sections: (0..measured.sources.len())
-            .map(|source| section(&measured, source, &rows, args.grid.n_seeds()))
+            .map(|source| section(measured, source, rows, n_seeds))
             .collect(),
-    };
-    let files = report::save(&table, &args.out)?;
-    super::show(&table, &files, args.grid.verbose, &measured)
+    }
 }
 
 /// The view of a column.
@@ -101,8 +106,7 @@ fn view(condition: ModalitySet) -> View {
 
 /// The seven conditions, as far as the test split can answer them.
 fn views(source: &Source) -> Vec<View> {
-    let answerable = |c: &ModalitySet| source.not_available(*c).is_none();
-    ModalitySet::CONDITIONS.into_iter().filter(answerable).map(view).collect()
+    source.conditions().into_iter().map(view).collect()
 }
 
 fn section(measured: &Measured, s: usize, rows: &[Variant], n_seeds: usize) -> Section {
