@@ -257,7 +257,7 @@
       }
     }
     if (!panels.size) return [html("p", {}, "No training of this data set has finished an epoch.")];
-    return [html("div", { class: "panels", style: "--panel: 15rem" },
+    return [html("div", { class: "panels middle" },
       ...[...panels].map(([title, runs]) => learningPanel(title, runs)))];
   }
 
@@ -429,7 +429,7 @@
       const words = (cell.dataset.value ?? cell.firstChild?.textContent ?? "").trim().replace("−", "-");
       return words === "" ? null : Number.isNaN(Number(words)) ? words : Number(words);
     };
-    const first = column === 0 || table.dataset.lower !== "false" ? "ascending" : "descending";
+    const first = column === 0 || "lower" in table.dataset ? "ascending" : "descending";
     const second = first === "ascending" ? "descending" : "ascending";
     const next = { none: first, [first]: second, [second]: "none" }[head.getAttribute("aria-sort") ?? "none"];
     all("thead th", table).forEach((other) => other.removeAttribute("aria-sort"));

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
+    thread,
+    time::Duration,
 };
 
 use cumdf_data::{ModalitySet, Task};
@@ -231,6 +233,19 @@ impl Drop for Server {
     }
 }
 
+/// Serves a folder at the address that it says.
+fn watch(dir: &Path) -> (Server, String) {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_cumdf-bench"));
+    server.arg("report").arg(dir).arg("--watch").stdout(Stdio::piped());
+    let mut server = Server(server.spawn().expect("the program starts"));
+    let mut line = String::new();
+    let mut out = BufReader::new(server.0.stdout.take().expect("it was asked for"));
+    out.read_line(&mut line).expect("it says where it listens");
+    let address = line.trim_start_matches("http://").split(' ').next().unwrap_or_default();
+    assert!(address.starts_with("127.0.0.1:"), "{line}");
+    (server, address.to_owned())
+}
+
 /// The answer to a request of `path` with that `Host`.
 fn get(address: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -244,14 +259,7 @@ fn get(address: &str, path: &str, host: &str) -> String {
 #[test]
 fn a_watched_page_changes_as_cells_finish_and_is_for_this_computer_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Command::new(env!("CARGO_BIN_EXE_cumdf-bench"));
-    server.arg("report").arg(dir.path()).arg("--watch").stdout(Stdio::piped());
-    let mut server = Server(server.spawn().expect("the program starts"));
-    let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim_start_matches("http://").split(' ').next().unwrap().to_owned();
-    assert!(address.starts_with("127.0.0.1:"), "{line}");
-
+    let (_server, address) = watch(dir.path());
     let before = get(&address, "/state", &address);
     let empty = get(&address, "/", &address);
     assert!(empty.starts_with("HTTP/1.1 200") && empty.contains("No results yet"), "{empty}");
@@ -270,34 +278,73 @@ fn chromium() -> Option<&'static str> {
     })
 }
 
-/// What the page is after its scripts, and what they said on the console.
-fn browse(browser: &str, file: &Path, profile: &Path) -> (String, Vec<String>) {
-    let output = Command::new(browser)
+/// A browser without a window that shows the page after so many seconds of its own time, which pass
+/// as fast as it can.
+fn browser(name: &str, url: &str, profile: &Path, seconds: u32) -> Command {
+    let mut command = Command::new(name);
+    command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"])
-        .args(["--virtual-time-budget=5000", "--window-size=1200,900", "--dump-dom"])
+        .args(["--window-size=1200,900", "--dump-dom"])
+        .arg(format!("--virtual-time-budget={}", 1000 * seconds))
         .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("file://{}", file.display()))
-        .output()
-        .expect("the browser starts");
-    let said = said(&output);
-    let console = said.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned);
-    (String::from_utf8_lossy(&output.stdout).into_owned(), console.collect())
+        .arg(url);
+    command
+}
+
+/// What the scripts of a page said on the console.
+fn console(output: &Output) -> Vec<String> {
+    let said = said(output);
+    said.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned).collect()
+}
+
+/// The browser, or a word that the test is skipped.
+fn browser_or_skip() -> Option<&'static str> {
+    let browser = chromium();
+    if browser.is_none() {
+        eprintln!("skipped: there is no chromium here (Debian: apt install chromium)");
+    }
+    browser
 }
 
 #[test]
 fn in_a_browser_the_page_is_quiet_and_its_switches_work() {
-    let Some(browser) = chromium() else {
-        eprintln!("skipped: there is no chromium here (Debian: apt install chromium)");
-        return;
-    };
+    let Some(name) = browser_or_skip() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (page, _) = page(&run().join("out"));
     let check = format!("<script>{}</script></body>", include_str!("report_check.js"));
     let file = dir.path().join("report.html");
     fs::write(&file, page.replace("</body>", &check)).unwrap();
-    let (dom, console) = browse(browser, &file, &dir.path().join("profile"));
-    assert!(console.is_empty(), "the console says {console:?}");
+    let url = format!("file://{}", file.display());
+    let output = browser(name, &url, &dir.path().join("profile"), 5).output().unwrap();
+    assert_eq!(console(&output), [""; 0], "the page is not quiet");
+    let dom = String::from_utf8_lossy(&output.stdout);
     let found = dom.split_once("id=\"checked\">").expect("the check ran to its end").1;
     let found = found.split_once("</pre>").expect("its end").0;
     assert_eq!(found, "all is well", "{found}");
+}
+
+#[test]
+fn in_a_browser_a_watched_page_renews_itself() {
+    let Some(name) = browser_or_skip() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::copy(run().join("out/table1.json"), out.join("table1.json")).unwrap();
+    let (_server, address) = watch(&out);
+    let url = format!("http://{address}/");
+    let mut shown = browser(name, &url, &dir.path().join("profile"), 30);
+    let shown = thread::spawn(move || shown.output().expect("the browser starts"));
+    // It is not known when the page is there, so results come in all the time.
+    for n in 0.. {
+        if shown.is_finished() {
+            break;
+        }
+        fs::write(out.join("news.csv"), "x".repeat(n % 1000)).expect("a temporary folder");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let output = shown.join().expect("the browser ends");
+    assert_eq!(console(&output), [""; 0], "the page is not quiet");
+    let dom = String::from_utf8_lossy(&output.stdout);
+    assert!(dom.contains("Renewed "), "the page stayed what it was");
+    assert!(dom.contains("id=\"table1\""), "its tables are gone");
 }

@@ -39,9 +39,9 @@
     panel.dispatchEvent(new PointerEvent("pointerleave"));
     check("and leaves", tip.hidden);
 
-    check("learning curves have their chosen epochs", all("[data-chart=learning] circle").length === 3);
+    check("learning curves have their chosen epochs", all("[data-chart=learning] circle").length === 6);
     choose("measure", "loss");
-    check("the training loss is drawn", all("[data-chart=learning] path.line").length === 3);
+    check("the training loss is drawn", all("[data-chart=learning] path.line").length === 6);
     check("seven confusions and seven calibrations", all("[data-chart=judged] figure").length === 14);
     choose("model", "linear");
     check("the model switches", document.querySelector("[data-chart=judged]").textContent.includes("linear"));

@@ -3,7 +3,6 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -14,16 +13,14 @@ use std::{
 use cumdf_bench::{
     grid::{
         store,
-        variants::{self, COMPARISON, Variant, Work},
+        variants::{COMPARISON, Variant, Work},
     },
     report::table::Kind as RowKind,
 };
-use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Samples, Task};
-use cumdf_train::{
-    answers::Answers, config::Config, evaluate, metrics::Metric, registry, run_dir::read_metrics,
-};
+use cumdf_data::{Dataset, Modality, ModalitySet, Samples, Task};
+use cumdf_train::{answers::Answers, evaluate, metrics::Metric, registry, run_dir::read_metrics};
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 use self::common::{artefact, said, text, tiny, toy};
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cumdf_data::{ModalitySet, View};
-use cumdf_train::{evaluate, run_dir::read_metrics};
+use cumdf_train::{evaluate, metrics::Metrics, run_dir::read_metrics};
 use serde_json::Value;
 
 use super::data::{CellCard, StageCard, rounded};
@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub(super) tested: Vec<ModalitySet>,
     /// How many views it was tested under in all.
     pub(super) n_views: usize,
+    /// The metrics of its predictions under each condition, where its labels are at hand.
+    pub(super) scored: Vec<(View, Metrics)>,
     /// When it was prepared last.
     touched: SystemTime,
 }
@@ -97,6 +99,7 @@ impl Found {
             trained: trained(dir),
             tested: conditions.filter(|c| is_tested(&evaluate::view(*c, 0.0))).collect(),
             n_views: views.filter(|e| is_view(&name(&e.path())).is_some_and(|v| v.is_ok())).count(),
+            scored: vec![],
             touched: stamps
                 .into_iter()
                 .flatten()

@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use cumdf_data::ModalitySet;
+use cumdf_data::{ModalitySet, View};
 use cumdf_train::{
     answers::Answers,
     evaluate,
-    metrics::{Metric, mean_and_spread, score},
+    metrics::{Metric, Metrics, mean_and_spread, score},
 };
 
 use super::{
@@ -93,7 +93,7 @@ impl Gatherer {
         data: &[PathBuf],
         may_be_empty: bool,
     ) -> Result<Report> {
-        let cells = cells::find(out);
+        let mut cells = cells::find(out);
         let mut read = Vec::new(); // (name, file)
         for name in tables::names(out) {
             read.extend(tables::read(out, &name)?.map(|file| (name, file)));
@@ -107,6 +107,13 @@ impl Gatherer {
         let figures: Vec<Figure> =
             read.iter().flat_map(|(_, file)| file.figures.iter().cloned()).collect();
         let sets = self.sets(&cells, &figures, data);
+        for set in &sets {
+            let Some(source) = self.source(set) else { continue };
+            let is_of = |c: &&mut Found| c.slug == set.slug && c.sha256() == source.sha256;
+            for cell in cells.iter_mut().filter(is_of) {
+                cell.scored = scored(cell, source);
+            }
+        }
         if let Some(json) = self.so_far(&sets, &cells, &figures)? {
             let mut file: tables::File = serde_json::from_str(&json)?;
             file.drop_empty_rows();
@@ -220,7 +227,7 @@ impl Gatherer {
             let Some(source) = self.source(set) else { continue };
             let s = measured.sources.len();
             for variant in COMPARISON {
-                let group = tested(cells, set, variant.key, source).into_iter().next();
+                let group = tested(cells, set, variant.key).into_iter().next();
                 let Some(Group(cells)) = group else { continue };
                 is_news |= !figures
                     .iter()
@@ -231,7 +238,7 @@ impl Gatherer {
                     variant: variant.key,
                     seed: cell.seed(),
                     recipe: Some(cell.text("recipe")).filter(|recipe| !recipe.is_empty()),
-                    outcome: Ok(outcome(cell, source)),
+                    outcome: Ok(cell.scored.clone()),
                     cost: None,
                 }));
             }
@@ -374,20 +381,17 @@ fn titled(file: tables::File, name: &str) -> Table {
 }
 
 /// The groups of a row with data that is at hand and predictions that can be read.
-fn tested<'a>(cells: &'a [Found], set: &Set, model: &str, source: &Source) -> Vec<Group<'a>> {
+fn tested<'a>(cells: &'a [Found], set: &Set, model: &str) -> Vec<Group<'a>> {
     let mut groups = Group::of_row(cells, &set.slug, model);
     for Group(cells) in &mut groups {
-        cells.retain(|cell| cell.sha256() == source.sha256 && !outcome(cell, source).is_empty());
+        cells.retain(|cell| !cell.scored.is_empty());
     }
     groups.retain(|group| !group.0.is_empty());
     groups
 }
 
 /// The metrics of a cell under each condition that it was tested under.
-fn outcome(
-    cell: &Found,
-    source: &Source,
-) -> Vec<(cumdf_data::View, cumdf_train::metrics::Metrics)> {
+fn scored(cell: &Found, source: &Source) -> Vec<(View, Metrics)> {
     let of = |condition: &ModalitySet| {
         let view = evaluate::view(*condition, 0.0);
         let answers = store::read(&cell.dir, &view, &source.task, source.ids()).ok()?;
@@ -405,7 +409,7 @@ fn chosen<'a>(
     source: &Source,
     figures: &[Figure],
 ) -> Option<(Group<'a>, Option<bool>)> {
-    let mut groups = tested(cells, set, model, source);
+    let mut groups = tested(cells, set, model);
     let metric = Metric::of(&source.task).into_iter().next()?;
     let figure = figures.iter().find(|f| {
         f.dataset == set.name
@@ -421,8 +425,7 @@ fn chosen<'a>(
     let view = evaluate::view(figure.condition.parse().ok()?, 0.0);
     for group in &mut groups {
         let values = group.0.iter().take(figure.seeds).filter_map(|cell| {
-            let outcome = outcome(cell, source);
-            let metrics = outcome.into_iter().find(|(v, _)| *v == view)?.1;
+            let (_, metrics) = cell.scored.iter().find(|(v, _)| *v == view)?;
             Some(metric.reported(metrics.get(&metric)?))
         });
         let values: Vec<_> = values.collect();

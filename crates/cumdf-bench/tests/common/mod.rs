@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Settings so small that a training takes a second, for the methods of the rows that `args` choose:
 /// one or two epochs of what has any.
-pub fn tiny(args: &[&str]) -> Vec<String> {
+pub(crate) fn tiny(args: &[&str]) -> Vec<String> {
     let keys: Vec<_> = match args.iter().position(|arg| *arg == "--models") {
         Some(at) => args[at + 1].split(',').map(str::to_owned).collect(),
         None => vec![],
@@ -47,7 +47,7 @@ fn shorten(at: &str, table: &Value, sets: &mut BTreeSet<String>) {
 }
 
 /// A data set of 24 / 8 / 12 samples that nothing can be learned from.
-pub fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathBuf {
+pub(crate) fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathBuf {
     let mut first = 0;
     let splits = [24, 8, 12].map(|n| {
         let rows = first..first + n;
@@ -85,7 +85,7 @@ pub fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathB
 }
 
 /// The program's command `name` with the folder `out`.
-pub fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
+pub(crate) fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cumdf-bench"));
     // A test that starts a program while another writes its data set hands it the open file, lock
     // included; HDF5 would then refuse the finished file to the other test's program.
@@ -96,11 +96,11 @@ pub fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
 }
 
 /// What a program said on standard error.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A temporary path as text.
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
