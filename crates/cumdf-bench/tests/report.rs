@@ -199,7 +199,7 @@ fn configs(out: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![out.join("cells")];
     while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+        for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()) {
             if path.is_dir() {
                 folders.push(path);
             } else if path.ends_with("config.toml") {
@@ -250,9 +250,9 @@ fn watch(dir: &Path) -> (Server, String) {
 fn get(address: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    stream.read_to_end(&mut answer).expect("it answers");
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -20,7 +20,9 @@ use cumdf_train::{
 use super::{
     cases::{self, Said, Spoken, Truth},
     cells::{self, Found, Group, model_name},
-    data::{Attribution, Cases, FileCard, Judged, JudgedModel, MetricInfo, Report, Table, rounded},
+    data::{
+        Attribution, Cases, Cost, FileCard, Judged, JudgedModel, MetricInfo, Report, Table, rounded,
+    },
     judge,
     tables::{self, Figure},
 };
@@ -136,6 +138,8 @@ impl Gatherer {
             what: format!("data of {}: {}", source.name, source.summary()),
             sha256: source.sha256.clone(),
         }));
+        let mut tables: Vec<_> = read.into_iter().map(|(name, file)| titled(file, &name)).collect();
+        keep_new_costs(&mut tables);
         let datasets = figures.iter().map(|f| &f.dataset).chain(sets.iter().map(|set| &set.name));
         let name = |slug: &str| sets.iter().find(|set| set.slug == slug).map(|set| &set.name);
         Ok(Report {
@@ -150,7 +154,7 @@ impl Gatherer {
                 .iter()
                 .flat_map(|set| self.attributions(set, &cells, &figures))
                 .collect(),
-            tables: read.into_iter().map(|(name, file)| titled(file, &name)).collect(),
+            tables,
             cells: cells
                 .iter()
                 .map(|cell| cell.card(out, name(&cell.slug).unwrap_or(&cell.slug)))
@@ -378,6 +382,19 @@ fn titled(file: tables::File, name: &str) -> Table {
         }
     };
     file.table(name, title, note)
+}
+
+/// Leaves out costs that were told before: tables that share trainings say the same, and a figure says
+/// it for each of its parts.
+fn keep_new_costs(tables: &mut [Table]) {
+    let mut told: Vec<Cost> = Vec::new();
+    for table in tables {
+        table.costs.retain(|cost| {
+            let is_new = !told.contains(cost);
+            told.extend(is_new.then(|| cost.clone()));
+            is_new
+        });
+    }
 }
 
 /// The groups of a row with data that is at hand and predictions that can be read.
