@@ -5,6 +5,7 @@
 //! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
 //! - [`difference`]: whether a difference between two rows is more than chance;
 //! - [`report`]: the only table type, and its writers;
+//! - [`page`]: all of a folder's results as one page for a browser;
 //! - [`paper`]: what the paper prints.
 //!
 //! ```
@@ -21,5 +22,6 @@
 pub mod artefact;
 pub mod difference;
 pub mod grid;
+pub mod page;
 pub mod paper;
 pub mod report;

@@ -10,6 +10,7 @@ use clap::{
 use cumdf_bench::{
     artefact::{all, datasets, efficiency, figure3, figure4, table1, table2, table3},
     grid::child,
+    page,
 };
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
@@ -41,6 +42,8 @@ enum Command {
     Efficiency(efficiency::Args),
     /// Everything above, in one go.
     All(all::Args),
+    /// All results of a folder as one page for a browser.
+    Report(page::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Datasets(args) => (false, Box::new(move || datasets::run(&args))),
         Command::Efficiency(args) => (args.grid.verbose, Box::new(move || efficiency::run(&args))),
         Command::All(args) => (args.grid.verbose, Box::new(move || all::run(&args))),
+        Command::Report(args) => (false, Box::new(move || page::run(&args))),
         Command::Cell(args) => return child::main(&args),
     };
     let (verbose, run) = work;

@@ -155,18 +155,14 @@ fn alone(source: &Source) -> Vec<View> {
     there.map(|m| evaluate::view(ModalitySet::of([m]), 0.0)).collect()
 }
 
-fn answers<'a>(run: &'a Run, view: &View) -> Option<&'a Answers> {
-    let tested = run.outcome.as_ref().ok()?;
-    Some(&tested.iter().find(|tested| tested.view == *view)?.answers)
-}
-
 /// Chooses the cases of a data set and has both models explain them.
 fn cases(source: &Source, runs: [(&Variant, &Run); 2], args: &Args) -> Result<Vec<Case>> {
     let view = shown(source, args);
+    let answers = |run: &'_ Run, view: &View| run.tested(view).map(|tested| tested.answers.clone());
     let [own, other] = runs.map(|(_, run)| answers(run, &view).expect("it was asked for"));
     let alone: Vec<_> = alone(source).iter().filter_map(|view| answers(runs[0].1, view)).collect();
     let chosen = match args.ids.is_empty() {
-        true => choose(source, own, other, &alone, args.cases),
+        true => choose(source, &own, &other, &alone, args.cases),
         false => named(source, &args.ids)?,
     };
     let dataset = Dataset::open(&source.file)?;
@@ -203,7 +199,7 @@ fn choose(
     source: &Source,
     own: &Answers,
     other: &Answers,
-    alone: &[&Answers],
+    alone: &[Answers],
     n: usize,
 ) -> Vec<(usize, String)> {
     let (task, labels) = (&source.task, source.labels());

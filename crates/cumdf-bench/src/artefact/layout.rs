@@ -179,12 +179,14 @@ enum Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    fn of(measured: &'a Measured, s: usize, variant: &Variant) -> Vec<Self> {
+    /// Those of a row that answer under all `views`.
+    fn of(measured: &'a Measured, s: usize, variant: &Variant, views: &[View]) -> Vec<Self> {
         match variant.work() {
             Work::Constant => vec![Self::Constant(&measured.sources[s])],
             Work::Train(_) | Work::Fit(_) => {
                 let runs = measured.runs_of(s, variant.key);
-                runs.filter(|run| run.outcome.is_ok()).map(Self::Run).collect()
+                let tested = |run: &&Run| views.iter().all(|view| run.tested(view).is_some());
+                runs.filter(tested).map(Self::Run).collect()
             }
         }
     }
@@ -200,11 +202,7 @@ impl<'a> Answering<'a> {
     fn answers(self, view: &View, metric: &Metric) -> &'a Answers {
         match self {
             Self::Constant(source) => source.constant_answers(metric),
-            Self::Run(run) => {
-                let tested = run.outcome.as_ref().ok().into_iter().flatten();
-                let found = tested.into_iter().find(|tested| tested.view == *view);
-                &found.expect("a run is tested under all views").answers
-            }
+            Self::Run(run) => &run.tested(view).expect("it was asked for all views").answers,
         }
     }
 
@@ -239,7 +237,7 @@ fn compare(
     let mut views: Vec<View> = columns.iter().flat_map(|(_, reading)| reading.views()).collect();
     views.sort_by_key(grid::store::key);
     views.dedup();
-    let all: Vec<_> = rows.iter().map(|v| Answering::of(measured, s, v)).collect();
+    let all: Vec<_> = rows.iter().map(|v| Answering::of(measured, s, v, &views)).collect();
     let mut comparisons = Vec::new();
     for (m, metric) in layout.metrics.iter().enumerate() {
         if m >= layout.n_headline && !layout.counted.contains(metric) {

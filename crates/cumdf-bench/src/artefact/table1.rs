@@ -83,15 +83,23 @@ pub fn run(args: &Args) -> Result<bool> {
         tracing::info!("nothing was done");
         return Ok(false);
     };
-    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, &rows));
-    let table = Table {
+    let table = table(&measured, &rows)?;
+    let files = report::save(&table, &args.out)?;
+    super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+/// What was measured under the seven conditions, laid out.
+///
+/// # Errors
+/// When memory runs out.
+pub(crate) fn table(measured: &Measured, rows: &[Variant]) -> Result<Table> {
+    let sections = (0..measured.sources.len()).map(|s| section(measured, s, rows));
+    Ok(Table {
         name: "table1".to_owned(),
         title: "Table 1: models under missing modalities (test split)".to_owned(),
         sections: sections.collect::<Result<_>>()?,
         provenance: measured.provenance(),
-    };
-    let files = report::save(&table, &args.out)?;
-    super::show(&table, &files, args.grid.verbose, &measured)
+    })
 }
 
 /// The seven conditions with all frames, and what sums them up.

@@ -152,8 +152,12 @@ fn predict(
     );
     let prior: &Prior = &loaded.header.data.prior;
     for view in views {
-        let predicted = evaluate::predict(loaded.predictor.as_ref(), prior, &corpus.test, view)?;
-        store::write(&args.dir, view, &corpus.task, corpus.test.ids(), &predicted.answers)?;
+        let predicted = evaluate::explain(loaded.predictor.as_ref(), prior, &corpus.test, view)?;
+        let ids = corpus.test.ids();
+        store::write(&args.dir, view, &corpus.task, ids, &predicted.answers)?;
+        if let Some(shares) = &predicted.attributions {
+            store::write_attributions(&args.dir, view, ids, shares)?;
+        }
         tracing::debug!("tested under {}", store::key(view));
     }
     Ok(())

@@ -452,8 +452,12 @@ impl<'a> Plan<'a> {
 impl Run {
     /// A figure under one view; `None` when it failed.
     pub fn figure(&self, view: &View, metric: &Metric) -> Option<f64> {
-        let tested = self.outcome.as_ref().ok()?;
-        tested.iter().find(|tested| tested.view == *view)?.metrics.get(metric)
+        self.tested(view)?.metrics.get(metric)
+    }
+
+    /// What it came to under a view; `None` when it failed.
+    pub fn tested(&self, view: &View) -> Option<&Tested> {
+        self.outcome.as_ref().ok()?.iter().find(|tested| tested.view == *view)
     }
 }
 

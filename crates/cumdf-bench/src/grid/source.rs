@@ -15,7 +15,7 @@ use cumdf_train::{
 use super::settings;
 
 /// One data set.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// Its name, as tables show it.
     pub dataset: String,
@@ -207,12 +207,16 @@ impl Source {
             .find(|earlier| seen(*earlier) == seen(condition))
     }
 
+    /// The conditions that the test split can answer.
+    pub fn conditions(&self) -> Vec<ModalitySet> {
+        let answerable = |c: &ModalitySet| self.not_available(*c).is_none();
+        ModalitySet::CONDITIONS.into_iter().filter(answerable).collect()
+    }
+
     /// The conditions that the test split can answer, without those whose figures are the same as
     /// an earlier one's.
     pub fn distinct(&self) -> Vec<ModalitySet> {
-        let distinct =
-            |c: &ModalitySet| self.not_available(*c).is_none() && self.same_as(*c).is_none();
-        ModalitySet::CONDITIONS.into_iter().filter(distinct).collect()
+        self.conditions().into_iter().filter(|c| self.same_as(*c).is_none()).collect()
     }
 
     /// What to know about modalities that only the test split has; `None` where there are none.
@@ -251,7 +255,7 @@ fn names(are: impl Fn(Modality) -> bool) -> String {
 }
 
 /// A name as a folder: lower case, what is no letter or digit becomes a hyphen.
-fn slug(name: &str) -> String {
+pub(crate) fn slug(name: &str) -> String {
     let mut slug = String::new();
     for c in name.chars().flat_map(char::to_lowercase) {
         match c.is_alphanumeric() {

@@ -4,14 +4,18 @@
 //! figure and the predictions beside it cannot differ. The columns say what kind of answer it is:
 //! `score`; `p_<class>` for a distribution over classes (bins or emotions); `flag_<class>` for a
 //! decision per emotion. Numbers are printed so that they read back exactly.
+//!
+//! A model that attributes its answers to modalities has a second file per view,
+//! `<view>.attributions.csv`, with the columns `id`, `language`, `audio`, `vision`. No figure of a
+//! table rests on it, so a cell without one is whole.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use cumdf_data::{ModalitySet, Task, View};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use cumdf_data::{Modality, ModalitySet, Task, View};
 use cumdf_train::{
     answers::Answers,
     evaluate::{self, EVAL_SEED},
@@ -109,6 +113,72 @@ pub fn read(cell: &Path, view: &View, task: &Task, ids: &[String]) -> Result<Ans
     parse(&text, task, ids).with_context(|| format!("{} is damaged", path.display()))
 }
 
+/// Names of the samples in the predictions of a cell under `view`.
+///
+/// # Errors
+/// When there are none, or the file is no CSV.
+pub fn ids(cell: &Path, view: &View) -> Result<Vec<String>> {
+    let path = path(cell, view);
+    let read = || -> Result<Vec<String>> {
+        let mut csv = csv::Reader::from_path(&path)?;
+        let id = |record: csv::Result<csv::StringRecord>| Ok(record?[0].to_owned());
+        csv.records().map(id).collect()
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Where the attributions of a cell under `view` lie, if its model has any.
+pub fn attributions_path(cell: &Path, view: &View) -> PathBuf {
+    cell.join(FOLDER).join(format!("{}.attributions.csv", key(view)))
+}
+
+/// Writes how much of each answer is owed to language, audio and vision.
+///
+/// - `shares`: `[N]`, in the order of `ids`
+///
+/// # Errors
+/// When a share is not a number, or the file cannot be written.
+pub fn write_attributions(
+    cell: &Path,
+    view: &View,
+    ids: &[String],
+    shares: &[[f32; 3]],
+) -> Result<()> {
+    ensure!(shares.len() == ids.len(), "{} shares for {} samples", shares.len(), ids.len());
+    let finite = shares.iter().flatten().all(|share| share.is_finite());
+    ensure!(finite, "under {} an attribution is not a number", view.condition);
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    csv.write_record(["id"].into_iter().chain(Modality::ALL.map(Modality::name)))?;
+    for (id, shares) in ids.iter().zip(shares) {
+        csv.write_field(id)?;
+        csv.write_record(shares.map(|share| share.to_string()))?;
+    }
+    write_atomic(&attributions_path(cell, view), &csv.into_inner()?)
+}
+
+/// Reads the attributions of a cell under `view`, `[N]` of language, audio, vision; `None` where
+/// there are none, as from a model that attributes nothing.
+///
+/// # Errors
+/// When the file is damaged or of other samples.
+pub fn read_attributions(
+    cell: &Path,
+    view: &View,
+    ids: &[String],
+) -> Result<Option<Vec<[f32; 3]>>> {
+    let path = attributions_path(cell, view);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let damaged = || format!("{} is damaged", path.display());
+    let text = fs::read_to_string(&path).with_context(damaged)?;
+    let rows = parse_rows(csv::Reader::from_reader(text.as_bytes()), ids).with_context(damaged)?;
+    let shares = |row: Vec<f32>| {
+        <[f32; 3]>::try_from(row).map_err(|row| anyhow!("it has {} shares, not 3", row.len()))
+    };
+    Ok(Some(rows.into_iter().map(shares).collect::<Result<_>>().with_context(damaged)?))
+}
+
 /// What kind of answer a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -153,6 +223,16 @@ fn parse(text: &str, task: &Task, ids: &[String]) -> Result<Answers> {
     let head: Vec<String> = csv.headers()?.iter().map(str::to_owned).collect();
     let form = Form::fit(task).into_iter().find(|form| form.head(task) == head);
     let form = form.with_context(|| format!("its columns are {}", head.join(", ")))?;
+    let rows = parse_rows(csv, ids)?;
+    Ok(match form {
+        Form::Scores => Answers::Scores(rows.into_iter().map(|row| row[0]).collect()),
+        Form::Classes => Answers::Classes(rows),
+        Form::Flags => Answers::Flags(rows),
+    })
+}
+
+/// The numbers behind the names of the samples, which must be `ids` in their order.
+fn parse_rows(mut csv: csv::Reader<&[u8]>, ids: &[String]) -> Result<Vec<Vec<f32>>> {
     let mut rows: Vec<Vec<f32>> = Vec::with_capacity(ids.len());
     for record in csv.records() {
         let record = record?;
@@ -166,11 +246,7 @@ fn parse(text: &str, task: &Task, ids: &[String]) -> Result<Answers> {
         rows.push(row.collect::<Result<_>>()?);
     }
     ensure!(rows.len() == ids.len(), "it has {} of {} samples", rows.len(), ids.len());
-    Ok(match form {
-        Form::Scores => Answers::Scores(rows.into_iter().map(|row| row[0]).collect()),
-        Form::Classes => Answers::Classes(rows),
-        Form::Flags => Answers::Flags(rows),
-    })
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -216,6 +292,22 @@ mod tests {
             let read = read(dir.path(), &view, task, &ids).unwrap();
             assert_eq!(format!("{read:?}"), format!("{answers:?}"), "-0 is not 0 here");
         }
+    }
+
+    #[test]
+    fn attributions_read_back_and_a_cell_without_them_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = ["a,b", "c"].map(String::from);
+        let view = view("la", 0.3, EVAL_SEED);
+        assert_eq!(read_attributions(dir.path(), &view, &ids).unwrap(), None);
+        fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        let shares = [[0.1f32, 0.9, 0.0], [1.0 / 3.0; 3]];
+        write_attributions(dir.path(), &view, &ids, &shares).unwrap();
+        let text = fs::read_to_string(dir.path().join("views/la-p0.3.attributions.csv")).unwrap();
+        assert!(text.starts_with("id,language,audio,vision\n\"a,b\",0.1,0.9,0\n"), "{text}");
+        assert_eq!(read_attributions(dir.path(), &view, &ids).unwrap(), Some(shares.to_vec()));
+        let err = read_attributions(dir.path(), &view, &ids[..1]).unwrap_err();
+        assert!(format!("{err:#}").contains("more than 1 samples"), "{err:#}");
     }
 
     #[test]

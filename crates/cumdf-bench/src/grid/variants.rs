@@ -195,6 +195,12 @@ impl Variant {
     }
 }
 
+/// The row of that key, of whatever table.
+pub fn find(key: &str) -> Option<&'static Variant> {
+    static ALL: [&[Variant]; 2] = [&COMPARISON, &ABLATION];
+    ALL.into_iter().flatten().find(|v| v.key == key)
+}
+
 /// The rows with the given keys, in the order of `all`. Without a key, or with the key `all`: all but
 /// those that must be asked for.
 ///
