@@ -6,6 +6,7 @@
 //! - [`difference`]: whether a difference between two rows is more than chance;
 //! - [`report`]: the only table type, and its writers;
 //! - [`page`]: all of a folder's results as one page for a browser;
+//! - [`results`]: the page of results in the documentation, from what is kept;
 //! - [`paper`]: what the paper prints.
 //!
 //! ```
@@ -25,3 +26,4 @@ pub mod grid;
 pub mod page;
 pub mod paper;
 pub mod report;
+pub mod results;

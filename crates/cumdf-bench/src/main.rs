@@ -10,7 +10,7 @@ use clap::{
 use cumdf_bench::{
     artefact::{all, datasets, efficiency, figure3, figure4, table1, table2, table3},
     grid::child,
-    page,
+    page, results,
 };
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
@@ -44,6 +44,8 @@ enum Command {
     All(all::Args),
     /// All results of a folder as one page for a browser.
     Report(page::Args),
+    /// docs/results.md from the results that are kept in results/.
+    Results(results::Args),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Efficiency(args) => (args.grid.verbose, Box::new(move || efficiency::run(&args))),
         Command::All(args) => (args.grid.verbose, Box::new(move || all::run(&args))),
         Command::Report(args) => (false, Box::new(move || page::run(&args))),
+        Command::Results(args) => (false, Box::new(move || results::run(&args))),
         Command::Cell(args) => return child::main(&args),
     };
     let (verbose, run) = work;

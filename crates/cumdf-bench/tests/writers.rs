@@ -7,6 +7,7 @@ use cumdf_bench::{
     difference::{Difference, OverSeeds},
     report::{
         self,
+        plain::{self, Plain},
         provenance::{Data, Provenance},
         standing::{Standing, beaten_lines},
         summary::Summary,
@@ -219,6 +220,46 @@ fn every_writer_gives_its_golden_file() {
     golden("table.tex", &report::latex(&table));
     golden("table.txt", &report::terminal(&table, false, 80));
     golden("table.verbose.txt", &report::terminal(&table, true, 44));
+}
+
+/// With a real LaTeX, where there is one.
+#[test]
+fn latex_takes_what_is_written_for_it_and_it_fits_the_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = Plain {
+        name: "plain".into(),
+        title: "What a_table & others 100 % hold #1".into(),
+        head: (0..12).map(|i| format!("column {i}")).collect(),
+        lines: vec![(0..12).map(|i| format!("{i}_a^b~{{c}} \\ $2 ±†")).collect(); 3],
+        notes: vec!["mean ± spread".into()],
+        provenance: provenance(),
+    };
+    plain::save(&plain, &[1, 2, 3], dir.path()).unwrap();
+    let seven: Vec<_> = (0..9).map(|i| column(&i.to_string(), "{l,a,v}")).collect();
+    let cells = || seven.iter().map(|_| vec![measured(&[1.18, 1.21], Some(0.766))]).collect();
+    let wide = Section {
+        columns: seven.clone(),
+        rows: vec![row(Kind::Trained, "cumdf-no-distillation", "CUMDF w/o distillation", cells())],
+        ..maes(&[])
+    };
+    report::save(&Table { sections: vec![wide], name: "wide".into(), ..table() }, dir.path())
+        .unwrap();
+    report::save(&table(), dir.path()).unwrap();
+    for name in ["plain", "wide", "table1"] {
+        let document = format!(
+            "\\documentclass[10pt,twocolumn]{{article}}\n\\usepackage[letterpaper,margin=0.75in]{{geometry}}\n\
+             \\usepackage{{booktabs,graphicx}}\n\\begin{{document}}\n\\input{{{name}.tex}}\n\\end{{document}}\n"
+        );
+        fs::write(dir.path().join("document.tex"), document).unwrap();
+        let mut latex = std::process::Command::new("pdflatex");
+        latex.args(["-interaction=nonstopmode", "document.tex"]).current_dir(dir.path());
+        let Ok(output) = latex.output() else {
+            return eprintln!("skipped: there is no pdflatex (Debian: texlive-latex-recommended)");
+        };
+        let log = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {log}");
+        assert!(!log.contains("Overfull \\hbox"), "{name} is too wide: {log}");
+    }
 }
 
 #[test]

@@ -10,10 +10,14 @@ use super::{
 /// More columns than this do not fit beside each other on a page of two columns.
 const MOST_COLUMNS: usize = 14;
 
+/// Makes what follows, up to a closing brace, no wider than the page.
+pub(super) const FIT: &str =
+    "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%";
+
 /// One `table*` per data set with the headline metrics side by side, as the paper sets it, or below
-/// each other where that would be too wide; needs the package booktabs.
+/// each other where that would be too wide; needs the packages booktabs and graphicx.
 pub fn latex(table: &Table) -> String {
-    let mut out = format!("% {}\n% \\usepackage{{booktabs}}\n", escape(&table.title));
+    let mut out = format!("% {}\n% \\usepackage{{booktabs,graphicx}}\n", escape(&table.title));
     for (name, value) in table.provenance.lines() {
         let _ = writeln!(out, "% {name}: {}", value.replace('\n', " "));
     }
@@ -53,7 +57,7 @@ fn tabular(section: &Section, metrics: Range<usize>) -> String {
     let names: Vec<_> =
         section.metrics[metrics.clone()].iter().map(|m| escape(&m.label())).collect();
     let mut out = format!(
-        "\\begin{{tabular}}{{l*{{{n_columns}}}{{{}}}}}\n\\toprule\n & {} \\\\\n{}\nModel & {} \\\\\n\
+        "{FIT}\n\\begin{{tabular}}{{l*{{{n_columns}}}{{{}}}}}\n\\toprule\n & {} \\\\\n{}\nModel & {} \\\\\n\
          \\midrule\n",
         "r".repeat(n),
         heads.join(" & "),
@@ -75,7 +79,7 @@ fn tabular(section: &Section, metrics: Range<usize>) -> String {
             let _ = writeln!(out, "\\quad\\textit{{paper}} & {printed} \\\\");
         }
     }
-    out + "\\bottomrule\n\\end{tabular}\n"
+    out + "\\bottomrule\n\\end{tabular}}\n"
 }
 
 fn cell(section: &Section, row: &Row, column: usize, i: usize) -> String {

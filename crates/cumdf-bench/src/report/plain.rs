@@ -12,7 +12,11 @@ use cumdf_train::run_dir::write_atomic;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{latex::escape, provenance::Provenance, terminal};
+use super::{
+    latex::{FIT, escape},
+    provenance::Provenance,
+    terminal,
+};
 
 /// A head, lines, and what to know of them. The first column names what a line is about.
 #[derive(Debug, Clone)]
@@ -99,7 +103,7 @@ fn markdown(table: &Plain) -> String {
 }
 
 fn latex(table: &Plain) -> String {
-    let mut out = format!("% {}\n% \\usepackage{{booktabs}}\n", escape(&table.title));
+    let mut out = format!("% {}\n% \\usepackage{{booktabs,graphicx}}\n", escape(&table.title));
     for (name, value) in table.provenance.lines() {
         let _ = writeln!(out, "% {name}: {}", value.replace('\n', " "));
     }
@@ -111,13 +115,14 @@ fn latex(table: &Plain) -> String {
     let _ = write!(
         out,
         "\\begin{{table*}}\n\\centering\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n\
-         \\caption{{{}.}}\n\\begin{{tabular}}{{l{columns}}}\n\\toprule\n{}\\midrule\n",
+         \\caption{{{}.}}\n{FIT}\n\
+         \\begin{{tabular}}{{l{columns}}}\n\\toprule\n{}\\midrule\n",
         escape(&table.title),
         row(&table.head)
     );
     table.lines.iter().for_each(|line| out += &row(line));
     let notes: String = table.notes.iter().map(|note| format!("{}.\n", escape(note))).collect();
-    out + "\\bottomrule\n\\end{tabular}\n\n\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\n"
+    out + "\\bottomrule\n\\end{tabular}}\n\n\\smallskip\n\\begin{minipage}{\\linewidth}\\footnotesize\n"
         + &notes
         + "\\end{minipage}\n\\end{table*}\n"
 }

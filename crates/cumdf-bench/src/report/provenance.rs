@@ -2,14 +2,14 @@
 
 use std::{env, fs};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The commit that this program was built from, `-dirty` where files had changed since; `unknown`
 /// where there was no repository.
 const COMMIT: &str = env!("CUMDF_COMMIT");
 
 /// What figures rest on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Version of the program.
     pub version: String,
@@ -28,7 +28,7 @@ pub struct Provenance {
 }
 
 /// A data file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
     /// [`Section::dataset`](super::table::Section::dataset).
     pub dataset: String,
