@@ -16,6 +16,7 @@ use cumdf_data::ModalitySet;
 use cumdf_train::{metrics::Metric, run_dir::write_atomic};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     grid::variants,
@@ -33,6 +34,15 @@ pub struct Args {
     #[arg(long)]
     pub check: bool,
 
+    /// Keeps a table's JSON first, under the name that --as gives: its figures, its provenance, and of
+    /// its comparisons those with CUMDF.
+    #[arg(long, value_name = "FILE.json", requires = "name")]
+    pub keep: Option<PathBuf>,
+
+    /// Day and name of what is kept, such as 2026-11-25/five-seeds.
+    #[arg(long = "as", value_name = "DAY/NAME", requires = "keep")]
+    pub name: Option<String>,
+
     /// The project's folder.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub root: PathBuf,
@@ -40,9 +50,9 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  mkdir -p results/2026-11-25 && cp runs/table1/table1.json results/2026-11-25/five-seeds.json
+  cumdf-bench results --keep runs/table1/table1.json --as 2026-11-25/five-seeds
+      then let results/results.md.jinja name it, and
   cumdf-bench results
-      after the template results/results.md.jinja names the new file
   cumdf-bench results --check
       what the tests do";
 
@@ -51,6 +61,9 @@ Examples:
 /// # Errors
 /// When a kept result or the template is damaged; with `check`, when the page is another.
 pub fn run(args: &Args) -> Result<bool> {
+    if let (Some(file), Some(name)) = (&args.keep, &args.name) {
+        keep(&args.root, file, name)?;
+    }
     let text = render(&args.root)?;
     let path = args.root.join(OUTPUT);
     if args.check {
@@ -66,6 +79,40 @@ pub fn run(args: &Args) -> Result<bool> {
         tracing::info!("written: {}", path.display());
     }
     Ok(true)
+}
+
+/// Puts what the page needs of a table's file into `results/<name>.json`, a record a line.
+fn keep(root: &Path, file: &Path, name: &str) -> Result<()> {
+    let plain = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    ensure!(
+        name.split('/').count() == 2 && name.split('/').all(plain),
+        "--as {name}: a day and a name, such as 2026-11-25/five-seeds"
+    );
+    let read = || -> Result<Value> { Ok(serde_json::from_str(&fs::read_to_string(file)?)?) };
+    let table = read().with_context(|| file.display().to_string())?;
+    let lines = |key: &str, is_kept: &dyn Fn(&Value) -> bool| -> Result<String> {
+        let list = table[key].as_array();
+        let list = list.with_context(|| format!("{}: there is no list {key}", file.display()))?;
+        let lines: Vec<_> = list.iter().filter(|r| is_kept(r)).map(Value::to_string).collect();
+        Ok(lines.join(",\n"))
+    };
+    let figures = lines("figures", &|_| true)?;
+    let asks = Question::Reference.key();
+    let comparisons = lines("comparisons", &|record| record["question"] == asks)?;
+    let costs = lines("costs", &|_| true)?;
+    let provenance = serde_json::to_string_pretty(&table["provenance"])?;
+    let text = format!(
+        "{{\n\"title\": {},\n\"provenance\": {provenance},\n\"figures\": [\n{figures}\n],\n\
+         \"comparisons\": [\n{comparisons}\n],\n\"costs\": [\n{costs}\n]\n}}\n",
+        table["title"]
+    );
+    let path = root.join("results").join(name).with_extension("json");
+    fs::create_dir_all(path.parent().unwrap_or(root))?;
+    write_atomic(&path, text.as_bytes())?;
+    tracing::info!("kept: {}", path.display());
+    Ok(())
 }
 
 /// The page's text.
@@ -341,7 +388,8 @@ mod tests {
     #[test]
     fn no_figure_of_the_results_page_is_typed_by_hand() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        run(&Args { check: true, root }).expect("docs/results.md is up to date");
+        let args = Args { check: true, keep: None, name: None, root };
+        run(&args).expect("docs/results.md is up to date");
     }
 
     #[test]

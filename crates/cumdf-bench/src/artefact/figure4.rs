@@ -18,9 +18,12 @@ use crate::{
         self,
         cases::{Case, Cases, Said},
         plain::{self, Plain},
+        table::Kind,
     },
 };
 
+/// The row that the figure is about.
+const OWN: &str = "cumdf";
 /// Half of what there is to see.
 const DROP_RATIO: f64 = 0.5;
 
@@ -123,9 +126,20 @@ pub fn run(args: &Args) -> Result<bool> {
     Ok(measured.n_failed() == 0)
 }
 
+/// CUMDF and the first other trained row of `models`, where both are named; else none, which stands
+/// for the usual pair.
+pub(super) fn pair_among(models: &[String]) -> Vec<String> {
+    let is_trained = |key: &&String| {
+        let row = variants::COMPARISON.iter().find(|v| v.key == **key);
+        row.is_some_and(|v| v.kind == Kind::Trained && v.key != OWN)
+    };
+    let other = models.iter().find(is_trained).filter(|_| models.iter().any(|key| key == OWN));
+    other.map(|other| vec![OWN.to_owned(), other.clone()]).unwrap_or_default()
+}
+
 /// The two rows that are shown.
 fn pair(models: &[String]) -> Result<[Variant; 2]> {
-    let usual = ["cumdf", "if-mmin"].map(str::to_owned);
+    let usual = [OWN, "if-mmin"].map(str::to_owned);
     let keys = if models.is_empty() { &usual[..] } else { models };
     let rows = variants::select(&variants::COMPARISON, keys, false)?;
     // In the order in which they were named.

@@ -112,6 +112,10 @@ pub struct Args {
     #[arg(skip = About::Anything)]
     pub about: About,
 
+    /// Whether a setting that no row has is passed over: another table of the same command has it.
+    #[arg(skip)]
+    pub lenient: bool,
+
     /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
@@ -406,7 +410,7 @@ impl<'a> Plan<'a> {
                     Work::Fit(_) | Work::Constant => None,
                 })
                 .collect();
-            let resolved = settings::resolve(source, &trained, &args.set, args.is_first_look())?;
+            let resolved = settings::resolve(source, &trained, &args.set, args.into())?;
             for ((variant, _), config) in trained.iter().zip(resolved.configs) {
                 for seed in settings::seeds(config.seed, args.n_seeds())? {
                     let mut config = config.clone();

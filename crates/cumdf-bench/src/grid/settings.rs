@@ -37,10 +37,23 @@ pub(super) struct Resolved {
     pub shortened: Vec<String>,
 }
 
+/// How settings are taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// Whether variants take their quick settings, unless the command line has the key.
+    pub first_look: bool,
+    /// Whether a setting is passed over that no variant has.
+    pub lenient: bool,
+}
+
+impl From<&super::Args> for How {
+    fn from(args: &super::Args) -> Self {
+        Self { first_look: args.is_first_look(), lenient: args.lenient }
+    }
+}
+
 /// Resolves the configurations of `variants` on `source`. Each gets those of `sets` whose key it
 /// has; what makes a variant what it is comes last.
-///
-/// - `first_look`: whether variants take their quick settings, unless `sets` has the key
 ///
 /// # Errors
 /// When no variant has a key, or values are out of range.
@@ -48,7 +61,7 @@ pub(super) fn resolve(
     source: &Source,
     variants: &[(Variant, &'static Entry)],
     sets: &[String],
-    first_look: bool,
+    how: How,
 ) -> Result<Resolved> {
     let (mut configs, mut shortened) = (Vec::new(), Vec::new());
     let mut with: Vec<Vec<&str>> = vec![Vec::new(); sets.len()]; // keys of the variants that have it
@@ -64,7 +77,7 @@ pub(super) fn resolve(
                 with.push(variant.key);
             }
         }
-        if first_look {
+        if how.first_look {
             let quick: Vec<_> = quick(variant, sets).collect();
             shortened.extend(in_words(variant.name, &quick, &table));
             own.extend(quick.into_iter().map(str::to_owned));
@@ -79,6 +92,7 @@ pub(super) fn resolve(
             variants.iter().map(|(v, _)| v.key).filter(|key| !with.contains(key)).collect();
         match (with.is_empty(), without.is_empty()) {
             (true, _) if key(set).starts_with("data.") && variants.is_empty() => {}
+            (true, _) if how.lenient => {}
             (true, _) => return Err(nobody_has(set, source, variants)),
             (false, true) => changed.push(set.clone()),
             (false, false) => changed.push(format!("{set} (not for {})", without.join(", "))),
@@ -235,7 +249,8 @@ mod tests {
         assert_eq!(if_mmin.0.quick, ["teacher.epochs=10", "student.epochs=20"]);
         let resolved = |sets: &[&str], first_look: bool| {
             let sets: Vec<_> = sets.iter().map(ToString::to_string).collect();
-            let resolved = resolve(&source, &rows, &sets, first_look).unwrap();
+            let how = How { first_look, lenient: false };
+            let resolved = resolve(&source, &rows, &sets, how).unwrap();
             let epochs = |config: &Config| {
                 let stages = config.method.stages();
                 stages.iter().map(|stage| stage.epochs).collect::<Vec<_>>()
@@ -243,6 +258,9 @@ mod tests {
             let epochs: Vec<_> = resolved.configs.iter().map(epochs).collect();
             (epochs, resolved.shortened)
         };
+        let unknown = ["nobody.has=1".to_owned()];
+        let taken = |lenient| resolve(&source, &rows, &unknown, How { first_look: false, lenient });
+        assert!(taken(false).is_err() && taken(true).unwrap().changed.is_empty());
         assert_eq!(resolved(&[], false), (vec![vec![20, 20], vec![20, 40]], vec![]));
         let note = "IF-MMIN trains 10 epochs of its teacher instead of its recipe's 20 and trains 20 \
                     epochs of its student instead of its recipe's 40";
