@@ -3,6 +3,7 @@
 //! - [`grid`]: cells of (data set, variant, seed), trained once and tested under any view, in
 //!   processes of their own, continued where they stopped;
 //! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
+//! - [`sweep`]: the same cells on many GPUs or machines, from a plan in a file;
 //! - [`report`]: the only table type, and its writers;
 //! - [`paper`]: what the paper prints.
 //!
@@ -21,4 +22,5 @@ pub mod artefact;
 pub mod grid;
 pub mod paper;
 pub mod report;
+pub mod sweep;
 pub mod work;

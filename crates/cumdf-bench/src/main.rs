@@ -6,10 +6,7 @@ use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use cumdf_bench::{
-    artefact::{figure3, table1},
-    grid::child,
-};
+use cumdf_bench::{artefact::Artefact, grid::child, sweep};
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
 
@@ -24,10 +21,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Table 1: models under the seven sets of present modalities.
-    Table1(table1::Args),
-    /// Figure 3: models against the share of frames that are hidden, as curves.
-    Figure3(figure3::Args),
+    #[command(flatten)]
+    Artefact(Artefact),
+    /// The trainings of a table on many GPUs or machines: plan, run, Slurm, status, retry.
+    #[command(subcommand)]
+    Sweep(sweep::Command),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -45,13 +43,13 @@ fn main() -> ExitCode {
         std::process::exit(err.exit_code()) // 2 for a usage error
     });
     match cli.command {
-        Command::Table1(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || table1::run(&args))
+        Command::Artefact(mut artefact) => {
+            telemetry::init(artefact.grid().verbose);
+            border::guard("cumdf-bench", || artefact.run())
         }
-        Command::Figure3(args) => {
-            telemetry::init(args.grid.verbose);
-            border::guard("cumdf-bench", || figure3::run(&args))
+        Command::Sweep(command) => {
+            telemetry::init(command.is_verbose());
+            border::guard("cumdf-bench", || sweep::run(&command))
         }
         Command::Cell(args) => child::main(&args),
     }

@@ -73,16 +73,8 @@ The trainings are those of `table1` with the same arguments and folder: what is 
 /// # Errors
 /// When the arguments cannot be followed, or a file cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let ratios = robustness::rising(&args.drop_ratios)?;
-    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let wanted = |source: &Source| {
-        let mut views: Vec<_> =
-            sweeps(source).into_iter().flat_map(|sweep| sweep.views(&ratios)).collect();
-        views.sort_by_key(store::key);
-        views.dedup();
-        views
-    };
+    let (ratios, rows) = (ratios(args)?, rows(args)?);
+    let wanted = |source: &Source| views(source, &ratios);
     let Some(measured) = grid::measure(&args.grid, &args.out, &rows, wanted, |_, _, _| {})? else {
         tracing::info!("nothing was done");
         return Ok(false);
@@ -105,6 +97,31 @@ pub fn run(args: &Args) -> Result<bool> {
         files.push(file);
     }
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+/// The cells that it rests on, with their views: see [`grid::plan`].
+pub(super) fn plan(args: &Args, out: &Path) -> Result<Vec<(grid::cell::Cell, Vec<View>)>> {
+    let ratios = ratios(args)?;
+    grid::plan(&args.grid, out, &rows(args)?, |source| views(source, &ratios))
+}
+
+fn ratios(args: &Args) -> Result<Vec<f64>> {
+    let ratios = robustness::rising(&args.drop_ratios)?;
+    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
+    Ok(ratios)
+}
+
+fn rows(args: &Args) -> Result<Vec<Variant>> {
+    variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)
+}
+
+/// The views of all curves, each once.
+fn views(source: &Source, ratios: &[f64]) -> Vec<View> {
+    let mut views: Vec<_> =
+        sweeps(source).into_iter().flat_map(|sweep| sweep.views(ratios)).collect();
+    views.sort_by_key(store::key);
+    views.dedup();
+    views
 }
 
 /// What loses frames.

@@ -1,6 +1,6 @@
 //! Table 1: every model under the seven sets of present modalities, on any number of data sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cumdf_data::{ModalitySet, Task, View};
@@ -73,7 +73,7 @@ The exit code is 1 when a cell failed; the table of the others is written all th
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
+    let rows = rows(args)?;
     let finished = |source: &Source, variant: &Variant, runs: &[&Run]| {
         if let Some(line) = at_once(source, variant, runs) {
             tracing::info!("{line}");
@@ -92,6 +92,15 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let files = report::save(&table, &args.out)?;
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+/// The cells that it rests on, with their views: see [`grid::plan`].
+pub(super) fn plan(args: &Args, out: &Path) -> Result<Vec<(grid::cell::Cell, Vec<View>)>> {
+    grid::plan(&args.grid, out, &rows(args)?, views)
+}
+
+fn rows(args: &Args) -> Result<Vec<Variant>> {
+    variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)
 }
 
 /// The view of a column.
