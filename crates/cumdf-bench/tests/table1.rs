@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use common::{said, scores, text, toy, wait_for};
 use cumdf_bench::{
     grid::{
         store,
@@ -16,12 +17,14 @@ use cumdf_bench::{
     },
     report::table::Kind as RowKind,
 };
-use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Samples, Task};
+use cumdf_data::{Dataset, Modality, ModalitySet, Samples, Task};
 use cumdf_train::{
     answers::Answers, config::Config, evaluate, metrics::Metric, registry, run_dir::read_metrics,
 };
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
+
+mod common;
 
 /// Settings so small that a training takes a second, for the methods of the rows that `args` choose:
 /// one or two epochs of what has any.
@@ -88,49 +91,6 @@ fn all_to_run() -> String {
     }
 }
 
-/// A data set of 24 / 8 / 12 samples that nothing can be learned from.
-fn toy(folder: &Path, name: &str, task: Task, present: ModalitySet) -> PathBuf {
-    let mut first = 0;
-    let splits = [24, 8, 12].map(|n| {
-        let rows = first..first + n;
-        first += n;
-        let features = [(4, 5), (4, 3), (1, 2)].map(|(steps, dim)| {
-            // Tests run side by side in one process and would share libtorch's generator.
-            let at = Tensor::arange(n * steps * dim, (Kind::Float, Device::Cpu)) + first as f64;
-            (at * 12.9898).sin().reshape([n, steps, dim])
-        });
-        let labels = match &task {
-            Task::Sentiment { lo, hi } => {
-                let score = |i: i64| (lo + i % (hi - lo + 1)) as f32;
-                Labels::Scores(rows.clone().map(score).collect())
-            }
-            Task::Emotion { classes } => {
-                let c = classes.len() as i64;
-                Labels::Classes(
-                    rows.clone().map(|i| (0..c).map(|k| k == i % c).collect()).collect(),
-                )
-            }
-        };
-        Samples {
-            features,
-            labels,
-            lengths: rows.clone().map(|i| 1 + i % 4).collect(),
-            ids: rows.map(|i| format!("sample {i}")).collect(),
-            present: vec![present; n as usize],
-            truth: None,
-        }
-    });
-    let path = folder.join(format!("{}.h5", name.replace(' ', "-")));
-    let data = Dataset::new(name, task, splits).expect("the toy keeps the rules");
-    data.write(&path).expect("a temporary folder can be written");
-    path
-}
-
-/// The one that most tests take: scores from -1 to 1, all modalities.
-fn scores(folder: &Path) -> PathBuf {
-    toy(folder, "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL)
-}
-
 fn bare(out: &Path, args: &[&str]) -> Command {
     artefact("table1", out, args)
 }
@@ -162,10 +122,6 @@ fn run_well(out: &Path, args: &[&str]) -> String {
     said(&output)
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 fn records(out: &Path) -> Vec<Value> {
     part(out, "figures")
 }
@@ -181,10 +137,6 @@ fn part_of(name: &str, out: &Path, key: &str) -> Vec<Value> {
     whole[key].as_array().expect("it is a list").clone()
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are UTF-8")
-}
-
 /// The folders in a folder.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -198,14 +150,6 @@ fn cells(out: &Path, variant: &str, start: &str) -> Vec<PathBuf> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let all = folders(&out.join("cells/toy").join(variant));
     all.into_iter().filter(|path| name(path).starts_with(start)).collect()
-}
-
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_there() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub const VERSION: u64 = 1;
 /// Arguments of `sweep plan`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, after_long_help = EXAMPLES)]
+#[group(skip)] // it would have the name of the group in `table1`
 pub struct Args {
     /// What is planned; without one, Table 1.
     #[command(subcommand)]

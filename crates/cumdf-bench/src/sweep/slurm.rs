@@ -82,10 +82,11 @@ pub(super) fn write(args: &Args) -> Result<bool> {
     };
     let program = env::current_exe().context("cannot find this program's own file")?;
     let plan_file = std::path::absolute(&args.place.plan)?;
-    let sweep = Sweep { args, plan: &plan, program: &program, plan_file: &plan_file };
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let sweep =
+        Sweep { args, plan: &plan, folder: &folder, program: &program, plan_file: &plan_file };
     let [cells, tables] = ["cells.sh", "tables.sh"].map(|name| folder.join(name));
     let indices = open(&plan)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if !indices.is_empty() {
         write_atomic(&cells, sweep.cells(&ranges(&indices))?.as_bytes())?;
         say(&format!(
@@ -165,6 +166,7 @@ fn submit(folder: &Path, arguments: &[&str]) -> Result<String> {
 struct Sweep<'a> {
     args: &'a Args,
     plan: &'a Plan,
+    folder: &'a Path,
     program: &'a Path,
     plan_file: &'a Path,
 }
@@ -177,8 +179,7 @@ impl Sweep<'_> {
         let mut options = vec![
             "--job-name=cumdf-cells".to_owned(),
             format!("--array={indices}{at_once}"),
-            // Beside this script, as it is submitted from its folder: no path that sbatch could misread.
-            "--output=cell-%A_%a.log".to_owned(),
+            self.output("cell-%A_%a.log")?,
             "--open-mode=append".to_owned(),
             "--requeue".to_owned(),
             format!("--signal=B:USR1@{}", args.notice),
@@ -217,8 +218,8 @@ exit "$code"
 
     /// The last job.
     fn tables(&self) -> Result<String> {
-        let options = ["--job-name=cumdf-tables", "--output=tables-%j.log", "--ntasks=1"];
-        let head = self.head(options.map(String::from).to_vec())?;
+        let name = "--job-name=cumdf-tables".to_owned();
+        let head = self.head(vec![name, self.output("tables-%j.log")?, "--ntasks=1".to_owned()])?;
         Ok(format!("{head}\nexec {}\n", self.command("tables")?))
     }
 
@@ -229,9 +230,19 @@ exit "$code"
         let mut head = "#!/bin/bash\n".to_owned();
         for option in options {
             ensure!(!option.contains('\n'), "an option of sbatch is one line: {option:?}");
-            head += &format!("#SBATCH {}\n", shlex::try_quote(&option)?);
+            head += &format!("#SBATCH {}\n", escaped(&option));
         }
         Ok(head)
+    }
+
+    /// Where a job's output goes: whole, as Slurm takes a `%` in the folder for one of its own too.
+    fn output(&self, name: &str) -> Result<String> {
+        let folder = self.folder.to_str().filter(|path| !path.contains(['\\', '\n']));
+        let folder = folder.with_context(|| {
+            let path = self.folder.display();
+            format!("Slurm cannot write to {path}: it has a backslash or is not UTF-8; choose --to")
+        })?;
+        Ok(format!("--output={}/{name}", folder.replace('%', "%%")))
     }
 
     /// The start of a command line of this program.
@@ -239,6 +250,23 @@ exit "$code"
         let [program, plan, out] = [self.program, self.plan_file, &self.plan.out].map(quoted);
         Ok(format!("{} sweep {what} --plan {} --out {}", program?, plan?, out?))
     }
+}
+
+/// A word as sbatch reads it in a script's comments: nearly as a shell does, but a backslash counts
+/// in quotes of either kind, and not before a space outside of them.
+fn escaped(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_=/.:,%@+".contains(c);
+    if word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    let mut text = "\"".to_owned();
+    for c in word.chars() {
+        if "\"'\\#".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + "\""
 }
 
 /// A path as the shell reads it.
@@ -273,6 +301,12 @@ mod tests {
         {
             assert_eq!(ranges(indices), text);
         }
+    }
+
+    #[test]
+    fn what_sbatch_could_misread_is_escaped() {
+        assert_eq!(escaped("--array=0-3,7%2"), "--array=0-3,7%2");
+        assert_eq!(escaped("--comment=it's \"a\" #1"), r#""--comment=it\'s \"a\" \#1""#);
     }
 
     /// The shell itself says what it reads.
