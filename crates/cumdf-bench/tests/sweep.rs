@@ -45,17 +45,17 @@ fn results(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut results = BTreeMap::new();
     let mut folders = vec![out.join("cells")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("it can be listed").path();
             if path.is_dir() {
                 folders.push(path);
                 continue;
             }
-            let name = path.file_name().unwrap().to_str().unwrap();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
             assert!(!name.starts_with(".writing"), "{}", path.display());
             if name.ends_with(".csv") || name.ends_with(".safetensors") {
-                let bytes = fs::read(&path).unwrap();
-                results.insert(path.strip_prefix(out).unwrap().to_owned(), bytes);
+                let bytes = fs::read(&path).expect("a file that can be read");
+                results.insert(path.strip_prefix(out).expect("it is in there").to_owned(), bytes);
             }
         }
     }
@@ -72,14 +72,14 @@ fn bench(args: &[&str]) -> Command {
 impl Sweep {
     /// - `epochs`: of a student
     fn new(epochs: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary folder");
         let data = scores(dir.path());
         let [out, plan] = ["out", "plan.json"].map(|name| dir.path().join(name));
         let sweep = Self { _dir: dir, data, out, plan };
         let planned = sweep.plan(epochs);
         assert!(planned.status.success(), "{}", said(&planned));
         assert!(!sweep.out.exists(), "a plan makes nothing");
-        fs::write(&sweep.plan, planned.stdout).unwrap();
+        fs::write(&sweep.plan, planned.stdout).expect("a temporary folder can be written");
         sweep
     }
 
@@ -94,7 +94,7 @@ impl Sweep {
     }
 
     fn plan(&self, epochs: usize) -> Output {
-        bench(&["sweep", "plan"]).args(self.arguments(epochs)).output().unwrap()
+        bench(&["sweep", "plan"]).args(self.arguments(epochs)).output().expect("the program starts")
     }
 
     fn command(&self, what: &str, args: &[&str]) -> Command {
@@ -104,29 +104,31 @@ impl Sweep {
     }
 
     fn output(&self, what: &str, args: &[&str]) -> Output {
-        self.command(what, args).output().unwrap()
+        self.command(what, args).output().expect("the program starts")
     }
 
     /// Standard output of what must go well.
     fn well(&self, what: &str, args: &[&str]) -> String {
         let output = self.output(what, args);
         assert!(output.status.success(), "{}", said(&output));
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     /// The cells of the plan: folder, and whether it is trained.
     fn cells(&self) -> Vec<(PathBuf, bool)> {
-        let plan: Value = serde_json::from_str(&fs::read_to_string(&self.plan).unwrap()).unwrap();
+        let plan: Value = serde_json::from_slice(&fs::read(&self.plan).expect("it was written"))
+            .expect("it is JSON");
         let cell = |cell: &Value| {
-            (self.out.join(cell["dir"].as_str().unwrap()), cell["config"].is_object())
+            (self.out.join(cell["dir"].as_str().expect("a path")), cell["config"].is_object())
         };
-        plan["cells"].as_array().unwrap().iter().map(cell).collect()
+        plan["cells"].as_array().expect("a list").iter().map(cell).collect()
     }
 
     /// The first cell of CUMDF, with its index.
     fn long(&self) -> (String, PathBuf) {
         let cells = self.cells();
-        let at = cells.iter().position(|(dir, _)| text(dir).contains("/cumdf/")).unwrap();
+        let at =
+            cells.iter().position(|(dir, _)| text(dir).contains("/cumdf/")).expect("one of CUMDF");
         (at.to_string(), cells[at].0.clone())
     }
 
@@ -134,10 +136,11 @@ impl Sweep {
     /// that was kept was trained again, and every claim was given back.
     fn assert_once(&self) {
         for (dir, is_trained) in self.cells() {
-            let files: Vec<_> = fs::read_dir(dir.join("claim")).unwrap().collect();
+            let files: Vec<_> =
+                fs::read_dir(dir.join("claim")).expect("a claim").flatten().collect();
             assert_eq!(files.len(), 1, "{files:?}");
-            assert_eq!(files[0].as_ref().unwrap().file_name(), "free");
-            let unfinished = fs::read_dir(&dir).unwrap().flatten();
+            assert_eq!(files[0].file_name(), "free");
+            let unfinished = fs::read_dir(&dir).expect("a cell").flatten();
             let is_left = |name: &str| name.starts_with(".claim-");
             assert!(
                 !unfinished.map(|e| e.file_name()).any(|name| is_left(&name.to_string_lossy()))
@@ -146,7 +149,7 @@ impl Sweep {
                 continue;
             }
             // The line of an epoch is said once its state is kept.
-            let log = fs::read_to_string(dir.join("log.txt")).unwrap();
+            let log = fs::read_to_string(dir.join("log.txt")).expect("a log");
             let mut seen = BTreeSet::new();
             for line in log.lines() {
                 let Some((head, _)) = line.split_once(": loss") else { continue };
@@ -156,7 +159,7 @@ impl Sweep {
             for stage in ["teacher", "student", "train"].map(|stage| dir.join(stage)) {
                 let Ok(lines) = read_metrics(&stage.join("metrics.jsonl")) else { continue };
                 let epochs: Vec<_> =
-                    lines.iter().map(|line| line["epoch"].as_u64().unwrap()).collect();
+                    lines.iter().map(|line| line["epoch"].as_u64().expect("a number")).collect();
                 assert!(epochs.iter().copied().eq(1..=epochs.len() as u64), "{epochs:?}");
             }
         }
@@ -286,7 +289,8 @@ fn a_failure_is_told_and_waits_for_retry() {
 }
 
 fn send(signal: &str, process: &str) {
-    let status = Command::new("kill").args([signal, "--", process]).status().unwrap();
+    let status =
+        Command::new("kill").args([signal, "--", process]).status().expect("kill is there");
     assert!(status.success(), "kill {signal} {process}");
 }
 
@@ -332,44 +336,54 @@ fn two_runs_share_a_plan() {
 }
 
 /// `sweep run` is killed at random moments, by turns alone (its children must find out) and with
-/// its children, and started again at once.
+/// its children, and started again at once. When it ends before it is killed, another folder is begun.
 #[cfg(unix)]
 #[test]
 fn killed_at_random_moments_no_cell_is_run_twice_or_lost() {
     use std::os::unix::process::CommandExt as _;
 
-    let n_kills: usize = env::var(KILLS).map_or(4, |n| n.parse().expect("a number"));
-    let sweep = Sweep::new(10 + 8 * n_kills);
-    let unbroken = sweep.out.with_file_name("unbroken");
-    sweep.well("run", &["--out", text(&unbroken)]);
-    let mut hit = 0;
-    for n in 0..n_kills {
-        let mut command = sweep.command("run", &["--jobs", "2"]);
-        let mut child = command.stderr(Stdio::null()).process_group(0).spawn().unwrap();
-        let random = RandomState::new().hash_one(n) % 2500;
-        thread::sleep(Duration::from_millis(random));
-        let is_running = child.try_wait().unwrap().is_none();
-        if is_running {
-            let status = sweep.well("status", &[]);
+    let n_kills: usize = env::var(KILLS).map_or(3, |n| n.parse().expect("a number"));
+    let mut sweep = Sweep::new(12);
+    sweep.out = sweep.out.with_file_name("unbroken");
+    sweep.well("run", &["--out", text(&sweep.out)]);
+    let unbroken = results(&sweep.out);
+    let (mut n, mut round) = (0, 0);
+    while n < n_kills {
+        round += 1;
+        sweep.out = sweep.out.with_file_name(format!("round {round}"));
+        let out = sweep.out.clone();
+        let here = ["--out", text(&out)];
+        let is_done = loop {
+            let mut command = sweep.command("run", &[&here[..], &["--jobs", "2"]].concat());
+            let mut child = command.stderr(Stdio::null()).process_group(0).spawn().unwrap();
+            let random = RandomState::new().hash_one(n) % 2500;
+            thread::sleep(Duration::from_millis(random));
+            if let Some(status) = child.try_wait().unwrap() {
+                break status.success();
+            }
             let alone = n % 2 == 0;
             send("-KILL", &format!("{}{}", if alone { "" } else { "-" }, child.id()));
-            let status = status.lines().next().unwrap_or_default().to_owned();
+            child.wait().unwrap();
+            n += 1;
+            let status = sweep.well("status", &here);
+            let status = status.lines().next().unwrap_or_default();
             let with = if alone { "alone" } else { "with its children" };
             eprintln!("kill {n} after {random} ms, {with}: {status}");
+            if n == n_kills {
+                break sweep.output("run", &here).status.success();
+            }
+        };
+        assert!(is_done, "{}", sweep.well("status", &here));
+        let done = "5 cells: 5 finished, 0 running, 0 failed, 0 open\n";
+        assert_eq!(sweep.well("status", &here), done);
+        sweep.assert_once();
+        let broken = results(&out);
+        assert!(broken.keys().eq(unbroken.keys()), "{:?} {:?}", broken.keys(), unbroken.keys());
+        for (path, bytes) in &broken {
+            assert!(*bytes == unbroken[path], "{} has other bytes than unbroken", path.display());
         }
-        child.wait().unwrap();
-        hit += usize::from(is_running);
+        eprintln!("finished: {} files have the bytes of an unbroken run", broken.len());
     }
-    assert_eq!(hit, n_kills, "it was finished before the last kill: more epochs are needed");
-    sweep.well("run", &["--jobs", "2"]);
-    assert_eq!(sweep.well("status", &[]), "5 cells: 5 finished, 0 running, 0 failed, 0 open\n");
-    sweep.assert_once();
-    let (broken, unbroken) = (results(&sweep.out), results(&unbroken));
-    assert!(broken.keys().eq(unbroken.keys()), "{:?} {:?}", broken.keys(), unbroken.keys());
-    for (path, bytes) in &broken {
-        assert!(*bytes == unbroken[path], "{} has other bytes than unbroken", path.display());
-    }
-    eprintln!("{} files of predictions and checkpoints have the same bytes", broken.len());
 }
 
 #[test]
