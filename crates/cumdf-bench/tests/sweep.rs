@@ -94,7 +94,11 @@ impl Sweep {
     }
 
     fn plan(&self, epochs: usize) -> Output {
-        bench(&["sweep", "plan"]).args(self.arguments(epochs)).output().expect("the program starts")
+        // --fresh plays no part: it must not move anything aside when the table is made.
+        bench(&["sweep", "plan", "--fresh"])
+            .args(self.arguments(epochs))
+            .output()
+            .expect("the program starts")
     }
 
     fn command(&self, what: &str, args: &[&str]) -> Command {

@@ -222,6 +222,7 @@ pub(super) fn tables(args: &TablesArgs) -> Result<bool> {
     artefact.out().clone_from(&plan.out);
     let grid = artefact.grid();
     grid.as_it_is = true;
+    grid.fresh = false; // what is there is all there is
     grid.device.clone_from(&plan.device); // `auto` may be another kind here
     for file in &mut grid.data {
         let planned = moved(&plan, file, &here)?;
