@@ -4,6 +4,7 @@
 //!   processes of their own, continued where they stopped;
 //! - [`artefact`]: the tables: which rows under which views, and how they are laid out;
 //! - [`difference`]: whether a difference between two rows is more than chance;
+//! - [`sweep`]: the same cells on many GPUs or machines, from a plan in a file;
 //! - [`report`]: the only table type, and its writers;
 //! - [`page`]: all of a folder's results as one page for a browser;
 //! - [`results`]: the page of results in the documentation, from what is kept;
@@ -27,3 +28,4 @@ pub mod page;
 pub mod paper;
 pub mod report;
 pub mod results;
+pub mod sweep;

@@ -8,9 +8,9 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use cumdf_bench::{
-    artefact::{all, datasets, efficiency, figure3, figure4, table1, table2, table3},
+    artefact::{Artefact, datasets},
     grid::child,
-    page, results,
+    page, results, sweep,
 };
 use cumdf_data::border;
 use cumdf_train::{allocator, config::Config, device, telemetry};
@@ -26,26 +26,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Table 1: models under the seven sets of present modalities.
-    Table1(table1::Args),
-    /// Table 2: models under the seven sets of present modalities, one emotion against the rest.
-    Table2(table2::Args),
-    /// Table 3: CUMDF without its parts, and with the paper's settings one at a time.
-    Table3(table3::Args),
-    /// Figure 3: models against the share of frames that are hidden, as curves.
-    Figure3(figure3::Args),
-    /// Figure 4: cases. What was seen of a sample, and what two models made of it.
-    Figure4(figure4::Args),
+    #[command(flatten)]
+    Artefact(Artefact),
     /// The statistics of data files.
     Datasets(datasets::Args),
-    /// What the methods cost: parameters, arithmetic, memory, time.
-    Efficiency(efficiency::Args),
-    /// Everything above, in one go.
-    All(all::Args),
     /// All results of a folder as one page for a browser.
     Report(page::Args),
     /// docs/results.md from the results that are kept in results/.
     Results(results::Args),
+    /// The trainings of a table on many GPUs or machines: plan, run, Slurm, status, retry.
+    #[command(subcommand)]
+    Sweep(sweep::Command),
     /// One training and its test; tables start these.
     #[command(hide = true)]
     Cell(child::Args),
@@ -62,20 +53,16 @@ fn main() -> ExitCode {
         }
         std::process::exit(err.exit_code()) // 2 for a usage error
     });
-    let work: (bool, Box<dyn FnOnce() -> Result<bool>>) = match cli.command {
-        Command::Table1(args) => (args.grid.verbose, Box::new(move || table1::run(&args))),
-        Command::Table2(args) => (args.grid.verbose, Box::new(move || table2::run(&args))),
-        Command::Table3(args) => (args.grid.verbose, Box::new(move || table3::run(&args))),
-        Command::Figure3(args) => (args.grid.verbose, Box::new(move || figure3::run(&args))),
-        Command::Figure4(args) => (args.grid.verbose, Box::new(move || figure4::run(&args))),
+    let (verbose, run): (bool, Box<dyn FnOnce() -> Result<bool>>) = match cli.command {
+        Command::Artefact(mut artefact) => {
+            (artefact.grid().verbose, Box::new(move || artefact.run()))
+        }
         Command::Datasets(args) => (false, Box::new(move || datasets::run(&args))),
-        Command::Efficiency(args) => (args.grid.verbose, Box::new(move || efficiency::run(&args))),
-        Command::All(args) => (args.grid.verbose, Box::new(move || all::run(&args))),
         Command::Report(args) => (false, Box::new(move || page::run(&args))),
         Command::Results(args) => (false, Box::new(move || results::run(&args))),
+        Command::Sweep(command) => (command.is_verbose(), Box::new(move || sweep::run(&command))),
         Command::Cell(args) => return child::main(&args),
     };
-    let (verbose, run) = work;
     telemetry::init(verbose);
     border::guard("cumdf-bench", run)
 }

@@ -7,6 +7,7 @@
 //! | 1 | an error, told as `error: ...`; or a problem that the program has told itself |
 //! | 2 | a command line that is not understood |
 //! | [`SOFTWARE`] | a panic: a bug, or a size that is impossible here |
+//! | 75 | told by SIGUSR1 to stop and be started again, see [`crate::interrupt`] |
 //! | 130, 143 | told to stop by Ctrl-C or by `kill`, see [`crate::interrupt`] |
 
 use std::any::Any;

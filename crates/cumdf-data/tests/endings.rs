@@ -58,7 +58,11 @@ fn work(case: &str) -> Result<bool> {
             let folder = env::current_dir()?;
             interrupt::watch(|| eprintln!("first word"))?;
             interrupt::watch(|| eprintln!("last word"))?;
-            let number = if signal == "ctrl-c" { 2 } else { 15 };
+            let number = match signal {
+                "ctrl-c" => 2,
+                "kill" => 15,
+                _ => signal_hook::consts::SIGUSR1,
+            };
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(200)); // now a file is being written
                 signal_hook::low_level::raise(number)
@@ -123,7 +127,7 @@ fn check() {
         assert_eq!(ended, (Some(0), String::new()), "{case}: `| head` is no failure");
     }
 
-    for (case, code) in [("ctrl-c", 130), ("kill", 143)] {
+    for (case, code) in [("ctrl-c", 130), ("kill", 143), ("time is up", 75)] {
         let folder = tempfile::tempdir().expect("a folder");
         let ended = end_of(case, |command| command.current_dir(&folder));
         assert_eq!(ended, (Some(code), "last word\n".to_owned()), "{case}");

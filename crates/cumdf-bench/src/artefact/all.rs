@@ -1,11 +1,12 @@
 //! Every table and figure in one go.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cumdf_data::View;
 
-use super::{datasets, efficiency, figure3, figure4, table1, table2, table3};
-use crate::grid;
+use super::{Artefact, datasets, efficiency, figure3, figure4, table1, table2, table3};
+use crate::grid::{self, cell::Cell};
 
 /// Arguments of `all`.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,30 +39,59 @@ is 1 then.";
 /// # Errors
 /// When the data cannot be read.
 pub fn run(args: &Args) -> Result<bool> {
+    let data = args.grid.data.clone();
+    let mut well = datasets::run(&datasets::Args { data, out: args.out.clone() })?;
+    for (name, part) in parts(args)? {
+        match part.run() {
+            Ok(made) => well &= made,
+            Err(err) => {
+                tracing::error!("{name}: {err:#}");
+                well = false;
+            }
+        }
+    }
+    Ok(well)
+}
+
+/// The cells of all parts, each once, with all views that are wanted of it.
+pub(super) fn plan(args: &Args, out: &Path) -> Result<Vec<(Cell, Vec<View>)>> {
+    let mut all: Vec<(Cell, Vec<View>)> = Vec::new();
+    for (_, part) in parts(args)? {
+        for (cell, views) in part.plan(out)? {
+            match all.iter_mut().find(|(known, _)| known.dir == cell.dir) {
+                Some((_, known)) => {
+                    let new: Vec<_> = views.into_iter().filter(|v| !known.contains(v)).collect();
+                    known.extend(new);
+                }
+                None => all.push((cell, views)),
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What is made, with names, in order.
+fn parts(args: &Args) -> Result<Vec<(&'static str, Artefact)>> {
     let (grid, out) = (args.grid.clone(), args.out.clone());
-    datasets::run(&datasets::Args { data: grid.data.clone(), out: out.clone() })?;
     // What is done anew is done once: the others take what is there.
     let again = grid::Args { fresh: false, lenient: true, ..grid.clone() };
     let own_rows = grid::Args { models: vec![], fair: false, ..again.clone() };
     let pair = grid::Args { models: figure4::pair_among(&grid.models), ..own_rows.clone() };
     let has_emotions = grid::has_emotions(&grid)?;
-    let mut well = true;
-    let mut make = |name: &str, made: Result<bool>| match made {
-        Ok(made) => well &= made,
-        Err(err) => {
-            tracing::error!("{name}: {err:#}");
-            well = false;
-        }
+    let table2 = table2::Args { grid: again.clone(), out: out.clone() };
+    let figure3 = figure3::Args {
+        grid: again.clone(),
+        drop_ratios: figure3::usual_ratios(),
+        out: out.clone(),
     };
-    make("table1", table1::run(&table1::Args { grid, out: out.clone() }));
-    if has_emotions {
-        make("table2", table2::run(&table2::Args { grid: again.clone(), out: out.clone() }));
-    }
-    make("table3", table3::run(&table3::Args { grid: own_rows.clone(), out: out.clone() }));
-    let drop_ratios = figure3::usual_ratios();
-    let figure3 = figure3::Args { grid: again.clone(), drop_ratios, out: out.clone() };
-    make("figure3", figure3::run(&figure3));
-    make("figure4", figure4::run(&figure4::Args::usual(pair, out.clone())));
-    make("efficiency", efficiency::run(&efficiency::Args { grid: again, out }));
-    Ok(well)
+    let mut parts = vec![
+        ("table1", Artefact::Table1(table1::Args { grid, out: out.clone() })),
+        ("table2", Artefact::Table2(table2)),
+        ("table3", Artefact::Table3(table3::Args { grid: own_rows, out: out.clone() })),
+        ("figure3", Artefact::Figure3(figure3)),
+        ("figure4", Artefact::Figure4(figure4::Args::usual(pair, out.clone()))),
+        ("efficiency", Artefact::Efficiency(efficiency::Args { grid: again, out })),
+    ];
+    parts.retain(|(name, _)| has_emotions || *name != "table2");
+    Ok(parts)
 }

@@ -10,6 +10,7 @@ use cumdf_train::{device, evaluate, registry};
 use serde::Serialize;
 use tch::Device;
 
+use super::Wanted;
 use crate::{
     grid::{
         self, Measured, Run, cell,
@@ -75,28 +76,33 @@ struct Efficiency {
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let rows: Vec<_> = rows.into_iter().filter(|v| matches!(v.work(), Work::Train(_))).collect();
-    let views = |source: &Source| vec![whole(source)];
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, |_, _, _| {})? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
+    let wanted = wanted(args)?;
+    let rows = &wanted.rows;
+    let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };
     device::set_threads(1);
     let mut records = Vec::new();
     for (s, source) in measured.sources.iter().enumerate() {
         let dataset = Dataset::open(&source.file)?;
         let corpus = Corpus::prepare(&dataset, source.read.clip, false, Device::Cpu)?;
-        for variant in &rows {
+        for variant in rows {
             let runs: Vec<_> = measured.runs_of(s, variant.key).collect();
             records.extend(efficiency(source, variant, &runs, &corpus)?);
         }
     }
-    let table = table(&measured, &rows, &records);
+    let table = table(&measured, rows, &records);
     let files = plain::save(&table, &records, &args.out)?;
     report::print(&plain::text(&table, report::width()))?;
     report::print(&report::written(&files))?;
     Ok(measured.n_failed() == 0)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
+    Ok(Wanted {
+        grid: args.grid.clone(),
+        rows: rows.into_iter().filter(|v| matches!(v.work(), Work::Train(_))).collect(),
+        views: Box::new(|source| vec![whole(source)]),
+    })
 }
 
 /// All that the test split can show a model.

@@ -13,6 +13,7 @@ use cumdf_train::{
 };
 
 use super::{
+    Wanted,
     layout::{self, Layout, Reading, Shown},
     table1,
 };
@@ -80,23 +81,15 @@ The trainings are those of `table1` with the same arguments and folder: what is 
 /// # Errors
 /// When the arguments cannot be followed, or a file cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let ratios = robustness::rising(&args.drop_ratios)?;
-    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let views = |source: &Source| {
-        let columns = |sweep: Sweep| sweep.columns(&ratios);
-        layout::views(&sweeps(source).into_iter().flat_map(columns).collect::<Vec<_>>())
-    };
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, |_, _, _| {})? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
+    let (ratios, wanted) = (ratios(args)?, wanted(args)?);
+    let rows = &wanted.rows;
+    let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };
     let mut sections = Vec::new();
     let mut panels = Vec::new();
     for (s, source) in measured.sources.iter().enumerate() {
         let parts = sweeps(source)
             .into_iter()
-            .map(|sweep| Ok((sweep, section(&measured, s, &rows, &sweep, &ratios)?)));
+            .map(|sweep| Ok((sweep, section(&measured, s, rows, &sweep, &ratios)?)));
         let parts = parts.collect::<Result<Vec<_>>>()?;
         panels.push((source, panels_of(&parts, &ratios)));
         sections.extend(parts.into_iter().map(|(_, section)| section));
@@ -114,6 +107,24 @@ pub fn run(args: &Args) -> Result<bool> {
         files.extend(report::save_picture(&drawing, &table.provenance, &args.out, &name)?);
     }
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    let ratios = ratios(args)?;
+    Ok(Wanted {
+        grid: args.grid.clone(),
+        rows: variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?,
+        views: Box::new(move |source| {
+            let columns = |sweep: Sweep| sweep.columns(&ratios);
+            layout::views(&sweeps(source).into_iter().flat_map(columns).collect::<Vec<_>>())
+        }),
+    })
+}
+
+fn ratios(args: &Args) -> Result<Vec<f64>> {
+    let ratios = robustness::rising(&args.drop_ratios)?;
+    ensure!(ratios.len() >= 2, "--drop-ratios: a curve needs two or more, such as 0,0.5,1");
+    Ok(ratios)
 }
 
 /// What loses frames.

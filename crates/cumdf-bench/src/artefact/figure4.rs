@@ -8,6 +8,7 @@ use cumdf_model::Explained;
 use cumdf_train::{answers::Answers, evaluate, registry};
 use tch::{Device, Tensor};
 
+use super::Wanted;
 use crate::{
     grid::{
         self, Measured, Run, cell,
@@ -93,25 +94,12 @@ impl Args {
 /// # Errors
 /// When the arguments cannot be followed, a sample is not there, or a file cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    ensure!(
-        (0.0..1.0).contains(&args.drop_ratio),
-        "--drop-ratio {}: must lie in [0, 1); --condition says what is gone",
-        args.drop_ratio
-    );
-    let pair = pair(&args.grid.models)?;
-    let grid = grid::Args { seeds: Some(1), ..args.grid.clone() };
-    let views = |source: &Source| {
-        let all = std::iter::once(shown(source, args));
-        all.chain(alone(source)).collect()
-    };
-    let Some(measured) = grid::measure(&grid, &args.out, &pair, views, |_, _, _| {})? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
+    let wanted = wanted(args)?;
+    let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };
     let (mut all, mut files) = (Vec::new(), Vec::new());
     let provenance = measured.provenance();
     for (s, source) in measured.sources.iter().enumerate() {
-        let runs = pair.iter().filter_map(|v| Some((v, measured.runs_of(s, v.key).next()?)));
+        let runs = wanted.rows.iter().filter_map(|v| Some((v, measured.runs_of(s, v.key).next()?)));
         let runs: Vec<_> = runs.filter(|(_, run)| run.outcome.is_ok()).collect();
         let [own, other] = runs[..] else { continue }; // what failed was told already
         let cases = cases(source, [own, other], args)?;
@@ -124,6 +112,22 @@ pub fn run(args: &Args) -> Result<bool> {
     report::print(&plain::text(&table, report::width()))?;
     report::print(&report::written(&files))?;
     Ok(measured.n_failed() == 0)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    let (condition, drop_ratio) = (args.condition, args.drop_ratio);
+    ensure!(
+        (0.0..1.0).contains(&drop_ratio),
+        "--drop-ratio {drop_ratio}: must lie in [0, 1); --condition says what is gone"
+    );
+    Ok(Wanted {
+        grid: grid::Args { seeds: Some(1), ..args.grid.clone() },
+        rows: pair(&args.grid.models)?.to_vec(),
+        views: Box::new(move |source| {
+            let all = std::iter::once(shown(source, condition, drop_ratio));
+            all.chain(alone(source)).collect()
+        }),
+    })
 }
 
 /// CUMDF and the first other trained row of `models`, where both are named; else none, which stands
@@ -159,8 +163,8 @@ fn pair(models: &[String]) -> Result<[Variant; 2]> {
 }
 
 /// The view of the figure, as far as the test split can answer it.
-fn shown(source: &Source, args: &Args) -> View {
-    evaluate::view(args.condition.intersection(source.in_test), args.drop_ratio)
+fn shown(source: &Source, condition: ModalitySet, drop_ratio: f64) -> View {
+    evaluate::view(condition.intersection(source.in_test), drop_ratio)
 }
 
 /// Each modality alone, whole.
@@ -171,7 +175,7 @@ fn alone(source: &Source) -> Vec<View> {
 
 /// Chooses the cases of a data set and has both models explain them.
 fn cases(source: &Source, runs: [(&Variant, &Run); 2], args: &Args) -> Result<Vec<Case>> {
-    let view = shown(source, args);
+    let view = shown(source, args.condition, args.drop_ratio);
     let answers = |run: &'_ Run, view: &View| run.tested(view).map(|tested| tested.answers.clone());
     let [own, other] = runs.map(|(_, run)| answers(run, &view).expect("it was asked for"));
     let alone: Vec<_> = alone(source).iter().filter_map(|view| answers(runs[0].1, view)).collect();

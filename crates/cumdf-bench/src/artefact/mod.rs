@@ -12,14 +12,124 @@ pub mod table1;
 pub mod table2;
 pub mod table3;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use cumdf_data::View;
 
 use crate::{
-    grid::Measured,
+    grid::{self, Measured, Run, cell::Cell, source::Source, variants::Variant},
     report::{self, table::Table},
 };
+
+/// All that can be made from the grid: each is a subcommand, and can be planned for a sweep.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Artefact {
+    /// Table 1: models under the seven sets of present modalities.
+    Table1(table1::Args),
+    /// Table 2: models under the seven sets of present modalities, one emotion against the rest.
+    Table2(table2::Args),
+    /// Table 3: CUMDF without its parts, and with the paper's settings one at a time.
+    Table3(table3::Args),
+    /// Figure 3: models against the share of frames that are hidden, as curves.
+    Figure3(figure3::Args),
+    /// Figure 4: cases. What was seen of a sample, and what two models made of it.
+    Figure4(figure4::Args),
+    /// What the methods cost: parameters, arithmetic, memory, time.
+    Efficiency(efficiency::Args),
+    /// All of these and the statistics of the data, in one go.
+    All(all::Args),
+}
+
+impl Artefact {
+    /// What is run, and how.
+    pub fn grid(&mut self) -> &mut grid::Args {
+        match self {
+            Self::Table1(args) => &mut args.grid,
+            Self::Table2(args) => &mut args.grid,
+            Self::Table3(args) => &mut args.grid,
+            Self::Figure3(args) => &mut args.grid,
+            Self::Figure4(args) => &mut args.grid,
+            Self::Efficiency(args) => &mut args.grid,
+            Self::All(args) => &mut args.grid,
+        }
+    }
+
+    /// Where it goes.
+    pub fn out(&mut self) -> &mut PathBuf {
+        match self {
+            Self::Table1(args) => &mut args.out,
+            Self::Table2(args) => &mut args.out,
+            Self::Table3(args) => &mut args.out,
+            Self::Figure3(args) => &mut args.out,
+            Self::Figure4(args) => &mut args.out,
+            Self::Efficiency(args) => &mut args.out,
+            Self::All(args) => &mut args.out,
+        }
+    }
+
+    /// Makes it; whether no cell failed.
+    ///
+    /// # Errors
+    /// When the arguments cannot be followed, or a file cannot be written.
+    pub fn run(&self) -> Result<bool> {
+        match self {
+            Self::Table1(args) => table1::run(args),
+            Self::Table2(args) => table2::run(args),
+            Self::Table3(args) => table3::run(args),
+            Self::Figure3(args) => figure3::run(args),
+            Self::Figure4(args) => figure4::run(args),
+            Self::Efficiency(args) => efficiency::run(args),
+            Self::All(args) => all::run(args),
+        }
+    }
+
+    /// The cells that it rests on, in `out`, with the views that are wanted of each.
+    ///
+    /// # Errors
+    /// When the arguments cannot be followed.
+    pub fn plan(&self, out: &Path) -> Result<Vec<(Cell, Vec<View>)>> {
+        match self {
+            Self::Table1(args) => table1::wanted(args)?.plan(out),
+            Self::Table2(args) => table2::wanted(args)?.plan(out),
+            Self::Table3(args) => table3::wanted(args)?.plan(out),
+            Self::Figure3(args) => figure3::wanted(args)?.plan(out),
+            Self::Figure4(args) => figure4::wanted(args)?.plan(out),
+            Self::Efficiency(args) => efficiency::wanted(args)?.plan(out),
+            Self::All(args) => all::plan(args, out),
+        }
+    }
+}
+
+/// What an artefact wants of the grid.
+struct Wanted {
+    grid: grid::Args,
+    rows: Vec<Variant>,
+    views: Views,
+}
+
+/// What each data set is tested under.
+type Views = Box<dyn Fn(&Source) -> Vec<View>>;
+
+impl Wanted {
+    /// As [`grid::measure`].
+    fn measure(
+        &self,
+        out: &Path,
+        finished: impl Fn(&Source, &Variant, &[&Run]),
+    ) -> Result<Option<Measured>> {
+        let measured = grid::measure(&self.grid, out, &self.rows, &self.views, finished)?;
+        if measured.is_none() {
+            tracing::info!("nothing was done");
+        }
+        Ok(measured)
+    }
+
+    /// As [`grid::plan`].
+    fn plan(&self, out: &Path) -> Result<Vec<(Cell, Vec<View>)>> {
+        grid::plan(&self.grid, out, &self.rows, &self.views)
+    }
+}
 
 /// Prints a table and what was written; whether no cell failed.
 fn show(table: &Table, files: &[PathBuf], verbose: bool, measured: &Measured) -> Result<bool> {

@@ -7,6 +7,7 @@ use cumdf_data::Task;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
+    Wanted,
     layout::{self, Layout, Shown},
     notes,
 };
@@ -72,20 +73,25 @@ The exit code is 1 when a cell failed; the table of the others is written all th
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
+    let wanted = wanted(args)?;
+    let rows = &wanted.rows;
     let finished = |source: &Source, variant: &Variant, runs: &[&Run]| {
         if let Some(line) = at_once(source, variant, runs) {
             tracing::info!("{line}");
         }
     };
-    let views = |source: &Source| layout::views(&columns(source));
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, finished)? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
-    let table = table(&measured, &rows)?;
+    let Some(measured) = wanted.measure(&args.out, finished)? else { return Ok(false) };
+    let table = table(&measured, rows)?;
     let files = report::save(&table, &args.out)?;
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    Ok(Wanted {
+        grid: args.grid.clone(),
+        rows: variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?,
+        views: Box::new(|source| layout::views(&columns(source))),
+    })
 }
 
 /// What was measured under the seven conditions, laid out.

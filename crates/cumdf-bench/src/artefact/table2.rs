@@ -7,6 +7,7 @@ use anyhow::Result;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
+    Wanted,
     layout::{self, Layout, Shown},
     notes, table1,
 };
@@ -48,14 +49,10 @@ over the emotions and the accuracy follow. Data sets of scores are left out.";
 /// # Errors
 /// When the arguments cannot be followed, no data set has emotions, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    let rows = variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?;
-    let grid = grid::Args { about: About::Emotions, ..args.grid.clone() };
-    let views = |source: &Source| layout::views(&columns(source));
-    let Some(measured) = grid::measure(&grid, &args.out, &rows, views, |_, _, _| {})? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
-    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, &rows));
+    let wanted = wanted(args)?;
+    let rows = &wanted.rows;
+    let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };
+    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, rows));
     let table = Table {
         name: "table2".to_owned(),
         title: "Table 2: one emotion against the rest under missing modalities (test split)"
@@ -65,6 +62,14 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let files = report::save(&table, &args.out)?;
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    Ok(Wanted {
+        grid: grid::Args { about: About::Emotions, ..args.grid.clone() },
+        rows: variants::select(&variants::COMPARISON, &args.grid.models, args.grid.fair)?,
+        views: Box::new(|source| layout::views(&columns(source))),
+    })
 }
 
 fn columns(source: &Source) -> Vec<Shown> {

@@ -8,6 +8,7 @@ use cumdf_data::ModalitySet;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
+    Wanted,
     layout::{self, Layout, Shown},
     notes, table1,
 };
@@ -59,14 +60,10 @@ columns are the seven conditions with a fifth of all frames hidden, and what sum
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
 pub fn run(args: &Args) -> Result<bool> {
-    ensure!(!args.grid.fair, "--fair: table3 has rows of CUMDF alone, which is trained under MRMS");
-    let rows = variants::select(&variants::ABLATION, &args.grid.models, false)?;
-    let views = |source: &Source| layout::views(&columns(source));
-    let Some(measured) = grid::measure(&args.grid, &args.out, &rows, views, |_, _, _| {})? else {
-        tracing::info!("nothing was done");
-        return Ok(false);
-    };
-    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, &rows));
+    let wanted = wanted(args)?;
+    let rows = &wanted.rows;
+    let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };
+    let sections = (0..measured.sources.len()).map(|s| section(&measured, s, rows));
     let table = Table {
         name: "table3".to_owned(),
         title: format!(
@@ -77,6 +74,15 @@ pub fn run(args: &Args) -> Result<bool> {
     };
     let files = report::save(&table, &args.out)?;
     super::show(&table, &files, args.grid.verbose, &measured)
+}
+
+pub(super) fn wanted(args: &Args) -> Result<Wanted> {
+    ensure!(!args.grid.fair, "--fair: table3 has rows of CUMDF alone, which is trained under MRMS");
+    Ok(Wanted {
+        grid: args.grid.clone(),
+        rows: variants::select(&variants::ABLATION, &args.grid.models, false)?,
+        views: Box::new(|source| layout::views(&columns(source))),
+    })
 }
 
 fn columns(source: &Source) -> Vec<Shown> {

@@ -11,7 +11,8 @@
 //! - `trained.json`: which checkpoint came out; it is there once the training is finished
 //! - `views/`: the predictions ([`super::store`])
 //! - `log.txt`: what all sessions said
-//! - `cell.lock`: held while a process works here
+//! - `failed.json`: why it failed, if it did ([`super::failure`])
+//! - `claim/`: who works here ([`super::claim`]); `cell.lock`: held meanwhile, a second guard
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -30,7 +31,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tch::{Device, nn::VarStore};
 
-use super::{fitted::Fitted, source::Source, store};
+use super::{
+    claim::{self, State, Watch},
+    fitted::Fitted,
+    source::Source,
+    store,
+};
 
 const CARD: &str = "cell.json";
 const CONFIG: &str = "config.toml";
@@ -249,7 +255,9 @@ impl Cell {
     pub fn check_free(&self) -> Result<()> {
         let dir = &self.dir;
         ensure!(
-            !dir.exists() || matches!(lock(dir)?, Lock::Mine(_)),
+            !dir.exists()
+                || Watch::new(claim::DEAD_AFTER).look(dir) == State::Free
+                    && matches!(lock(dir)?, Lock::Mine(_)),
             "another process is working in {}: wait for it, or leave out --fresh to share its work",
             dir.display()
         );

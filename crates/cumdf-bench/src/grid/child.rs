@@ -1,14 +1,14 @@
 //! What the hidden subcommand `cell` does: it trains one cell, if that is still to be done, and
 //! predicts the test split under the views that are still missing.
 //!
-//! A cell runs in a process of its own with one thread. libtorch's random generator is global to a
+//! A cell runs in a process of its own, by default with one thread. libtorch's random generator is global to a
 //! process, so two trainings cannot share one; and models this small gain more from two processes
 //! than from two threads.
 
 use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use cumdf_data::{Corpus, Dataset, View, border, files};
+use anyhow::{Context as _, Result, bail, ensure};
+use cumdf_data::{Corpus, Dataset, View, border, interrupt};
 use cumdf_model::Prior;
 use cumdf_train::{
     device, evaluate, memory,
@@ -20,11 +20,12 @@ use tch::Device;
 
 use super::{
     cell::{self, Lock, Trained},
-    fitted, store,
+    claim::{self, Claim},
+    failure, fitted, store,
 };
 
-/// The exit code when another process works on the cell: `EX_TEMPFAIL` of sysexits.h.
-pub const HELD: u8 = 75;
+/// The exit code when another process works on the cell, or somebody wants this one to stop.
+pub const HELD: u8 = interrupt::AGAIN;
 
 /// Somebody may only be looking whether the folder is in use, so the lock is tried so often.
 const TRIES: u32 = 10;
@@ -45,28 +46,50 @@ pub struct Args {
     /// Views to predict under, by their keys.
     #[arg(long = "view", value_parser = |key: &str| store::parse_key(key))]
     views: Vec<View>,
+    /// Threads of one tensor operation.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Who has the cell and is dead, as the parent has found out by waiting.
+    #[arg(long)]
+    instead_of: Option<String>,
 }
 
 /// The whole process, but for its `main`.
 pub fn main(args: &Args) -> ExitCode {
     end_with_parent();
     telemetry::init(true);
-    device::set_threads(1);
-    let lock = match lock(args) {
-        Ok(Some(lock)) => lock,
+    device::set_threads(args.threads);
+    // A training says more of itself; here the signals only have the claim given up.
+    if let Err(err) = interrupt::watch(|| {}) {
+        tracing::warn!("signals will end this process at once ({err})");
+    }
+    let held = match hold(args) {
+        Ok(Some(held)) => held,
         Ok(None) => return ExitCode::from(HELD),
         Err(err) => return border::guard("cumdf-bench", || Err(err)),
     };
-    let code = border::guard("cumdf-bench", || run(args).map(|()| true));
-    drop(lock);
+    let code = border::guard("cumdf-bench", || match failure::read(&args.dir) {
+        Some(failure) => bail!("{failure}"), // it failed elsewhere since the parent looked
+        None => run(args).map(|()| true).inspect_err(|err| note(args, err)),
+    });
+    drop(held);
     code
 }
 
-fn lock(args: &Args) -> Result<Option<Lock>> {
+/// Before the claim is given up, so that nobody tries what failed.
+fn note(args: &Args, err: &anyhow::Error) {
+    if let Err(err) = failure::note(&args.dir, format!("{err:#}")) {
+        tracing::warn!("{err:#}");
+    }
+}
+
+/// Takes the cell, by claim and by lock; `None` where another process has it.
+fn hold(args: &Args) -> Result<Option<(Lock, Claim)>> {
+    let Some(claim) = claim::take(&args.dir, args.instead_of.as_deref())? else { return Ok(None) };
     for _ in 0..TRIES {
         match cell::lock(&args.dir)? {
             Lock::Held => thread::sleep(BETWEEN_TRIES),
-            mine => return Ok(Some(mine)),
+            mine => return Ok(Some((mine, claim))), // dropped in this order
         }
     }
     Ok(None)
@@ -77,8 +100,7 @@ fn lock(args: &Args) -> Result<Option<Lock>> {
 fn end_with_parent() {
     thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        files::discard_unfinished();
-        std::process::exit(1);
+        interrupt::end(1);
     });
 }
 

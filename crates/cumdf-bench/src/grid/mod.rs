@@ -5,6 +5,8 @@
 
 pub mod cell;
 pub mod child;
+pub mod claim;
+pub mod failure;
 pub mod fitted;
 mod fresh;
 pub mod pool;
@@ -119,6 +121,10 @@ pub struct Args {
     /// Show what the trainings say; in the terminal all metrics, and what the trainings cost.
     #[arg(long, short)]
     pub verbose: bool,
+
+    /// Whether to take what is finished and run nothing.
+    #[arg(skip)]
+    pub as_it_is: bool,
 }
 
 /// The data sets that a table is about.
@@ -157,6 +163,15 @@ impl Args {
     /// Number of seeds.
     pub fn n_seeds(&self) -> usize {
         self.seeds.unwrap_or(if self.is_first_look() { 1 } else { 2 })
+    }
+
+    /// The kind of device that trains the cells: `cpu`, `cuda` or `mps`. CUDA need not be here.
+    pub fn kind(&self) -> Result<String> {
+        let number = self.device.strip_prefix("cuda:");
+        if self.device == "cuda" || number.is_some_and(|n| n.parse::<usize>().is_ok()) {
+            return Ok("cuda".to_owned());
+        }
+        Ok(pipeline::kind(device::parse_device(&self.device)?))
     }
 
     /// Whether nothing is named that should be measured: somebody tries the program.
@@ -235,7 +250,9 @@ pub fn measure(
     views: impl Fn(&Source) -> Vec<View>,
     finished: impl Fn(&Source, &Variant, &[&Run]),
 ) -> Result<Option<Measured>> {
-    let on_gpu = device::parse_device(&args.device)? != tch::Device::Cpu;
+    if !args.as_it_is {
+        device::parse_device(&args.device)?; // a plan may be for a device that is elsewhere
+    }
     let sources = sources(args)?;
     let mut plan = Plan::new(args, out, &sources, variants, views)?;
     cumdf_data::files::sweep(out);
@@ -248,17 +265,26 @@ pub fn measure(
     plan.jobs.iter().for_each(|job| job.cell.sweep());
 
     let is_done: Vec<_> = plan.jobs.iter().map(Job::is_done).collect();
-    let open: Vec<_> = (0..plan.jobs.len()).filter(|i| !is_done[*i]).collect();
+    let mut open: Vec<_> = (0..plan.jobs.len()).filter(|i| !is_done[*i]).collect();
     for (i, job) in plan.jobs.iter().enumerate().filter(|(i, _)| is_done[*i]) {
         plan.rows.note(i, outcome(job, Ok(())));
     }
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let n_processes = args.jobs.map_or(if on_gpu { 1 } else { cores }, NonZeroUsize::get);
     let n_done = plan.jobs.len() - open.len();
     if n_done > 0 {
         tracing::info!("{} are finished already in {}", cells(n_done), out.display());
     }
+    if args.as_it_is {
+        for i in open.drain(..) {
+            let failed = failure::read(&plan.jobs[i].cell.dir).map(|failure| failure.why);
+            plan.rows.note(i, Err(failed.unwrap_or_else(|| "it is not finished".to_owned())));
+        }
+    }
     let todo: Vec<&Job> = open.iter().map(|i| &plan.jobs[*i]).collect();
+    for job in &todo {
+        failure::forget(&job.cell.dir)?;
+    }
+    let n_processes =
+        args.jobs.map_or(if args.kind()? == "cpu" { cores() } else { 1 }, NonZeroUsize::get);
     if !todo.is_empty() {
         let n_to_test = todo.iter().filter(|job| job.cell.is_finished()).count();
         let only = match n_to_test {
@@ -271,7 +297,9 @@ pub fn measure(
     let without = if args.fresh { " without --fresh" } else { "" };
     let options = Options {
         n_processes,
-        device: args.device.clone(),
+        devices: vec![args.device.clone()],
+        threads: 1,
+        dead_after: claim::DEAD_AFTER,
         verbose: args.verbose,
         after_interrupt: format!("the same command{without} goes on where they stopped"),
     };
@@ -290,8 +318,7 @@ pub fn measure(
         Run { cost: cost.unwrap_or_default(), ..run }
     };
     let runs = rows.runs.into_iter().map(with_cost).collect();
-    let device = pipeline::kind(device::parse_device(&args.device)?);
-    let n_seeds = args.n_seeds();
+    let (device, n_seeds) = (args.kind()?, args.n_seeds());
     Ok(Some(Measured { sources, runs, changed, shortened, n_seeds, device }))
 }
 
@@ -329,6 +356,27 @@ fn sources(args: &Args) -> Result<Vec<Source>> {
         tracing::info!("{}: no emotions, left out", others.join(", "));
     }
     Ok(about)
+}
+
+/// The cells that [`measure`] would train and test, with their views; nothing is written, and the
+/// device need not be here.
+///
+/// # Errors
+/// When the arguments cannot be followed.
+pub fn plan(
+    args: &Args,
+    out: &std::path::Path,
+    variants: &[Variant],
+    views: impl Fn(&Source) -> Vec<View>,
+) -> Result<Vec<(Cell, Vec<View>)>> {
+    let sources = sources(args)?;
+    let plan = Plan::new(args, out, &sources, variants, views)?;
+    Ok(plan.jobs.into_iter().map(|job| (job.cell, job.views)).collect())
+}
+
+/// How many processes this machine has room for.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 fn cells(n: usize) -> String {
@@ -399,7 +447,7 @@ impl<'a> Plan<'a> {
         variants: &[Variant],
         views: impl Fn(&Source) -> Vec<View>,
     ) -> Result<Self> {
-        let kind = pipeline::kind(device::parse_device(&args.device)?);
+        let kind = args.kind()?;
         let mut wanted = Vec::new(); // (turn of its row, source, recipe, cell)
         let (mut changed, mut shortened) = (Vec::new(), Vec::new());
         for (s, source) in sources.iter().enumerate() {

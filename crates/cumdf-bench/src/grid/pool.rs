@@ -29,12 +29,16 @@ use cumdf_train::{
 use super::{
     cell::{self, Cell, LOG, Lock},
     child,
+    claim::{Holder, State, Watch},
+    failure,
     source::Source,
     store,
 };
 
 /// How often the parent looks at what the children have written, and at cells of other processes.
 const LOOK: Duration = Duration::from_millis(500);
+/// Whoever kills a child may be about to kill all of us, which is no failure of the cell.
+const GRACE: Duration = Duration::from_secs(2);
 /// Lines of a child that are remembered, for what it said last.
 const REMEMBERED: usize = 20;
 
@@ -54,8 +58,12 @@ pub struct Job<'a> {
 pub struct Options {
     /// Processes at once.
     pub n_processes: usize,
-    /// Device of every cell, as on the command line.
-    pub device: String,
+    /// Devices, as on the command line, at least one: each process has one, in turn.
+    pub devices: Vec<String>,
+    /// Threads of one tensor operation.
+    pub threads: usize,
+    /// How long another machine may be silent until its cell is taken over.
+    pub dead_after: Duration,
     /// Whether to pass on what the children say.
     pub verbose: bool,
     /// What goes on after Ctrl-C: `the same command goes on where they stopped`.
@@ -87,7 +95,8 @@ impl Job<'_> {
         stages.map(|stage| u64::from(stage.epochs)).sum::<u64>().max(1)
     }
 
-    fn is_held(&self) -> bool {
+    /// Whether a process holds the lock, maybe one of a version without claims.
+    fn is_locked(&self) -> bool {
         matches!(cell::lock(&self.cell.dir), Ok(Lock::Held))
     }
 }
@@ -109,11 +118,19 @@ enum Ended {
 /// - `finished`: is told of each job, once, by its position
 pub fn run(jobs: &[&Job], options: &Options, finished: &mut dyn FnMut(usize, Result<()>)) {
     let queue = Mutex::new((0..jobs.len()).collect::<VecDeque<_>>());
+    let watch = Watch::new(options.dead_after);
     let (events, inbox) = mpsc::channel();
     thread::scope(|scope| {
-        for _ in 0..options.n_processes.clamp(1, jobs.len().max(1)) {
-            let (events, queue) = (events.clone(), &queue);
-            scope.spawn(move || work(jobs, queue, options, &events));
+        for n in 0..options.n_processes.clamp(1, jobs.len().max(1)) {
+            let worker = Worker {
+                jobs,
+                queue: &queue,
+                watch: &watch,
+                options,
+                device: &options.devices[n % options.devices.len()],
+                events: events.clone(),
+            };
+            scope.spawn(move || worker.work());
         }
         drop(events);
         let mut progress = Progress::new(jobs, options);
@@ -135,81 +152,131 @@ pub fn run(jobs: &[&Job], options: &Options, finished: &mut dyn FnMut(usize, Res
     });
 }
 
-/// Takes jobs until none is left. A job whose folder is in use goes back to the end of the queue.
-fn work(jobs: &[&Job], queue: &Mutex<VecDeque<usize>>, options: &Options, events: &Sender<Event>) {
-    let queue = || -> MutexGuard<_> { queue.lock().unwrap_or_else(PoisonError::into_inner) };
-    // The receiver lives until all senders are gone.
-    let tell = |event| drop(events.send(event));
-    let mut told = vec![false; jobs.len()];
-    let mut held_in_a_row = 0;
-    loop {
-        let Some(i) = queue().pop_front() else { break };
-        let started = Instant::now();
-        let ended = match jobs[i].is_held() {
-            true => Ok(Ended::Held),
-            false if jobs[i].is_done() => Ok(Ended::Well), // by another process
-            false => run_child(jobs[i], options, i, events),
-        };
-        match ended {
-            Ok(Ended::Held) => {
-                if !std::mem::replace(&mut told[i], true) {
-                    tell(Event::Waits(i));
-                }
-                let n_left = {
-                    let mut queue = queue();
-                    queue.push_back(i);
-                    queue.len()
-                };
-                held_in_a_row += 1;
-                if held_in_a_row >= n_left {
-                    thread::sleep(LOOK);
-                    held_in_a_row = 0;
-                }
-            }
-            Ok(Ended::Well) => {
-                held_in_a_row = 0;
-                tell(Event::Finished(i, Ok(started.elapsed().as_secs_f64())));
-            }
-            Err(err) => tell(Event::Finished(i, Err(err))),
-        }
-    }
+/// One of the threads that have children.
+struct Worker<'a> {
+    jobs: &'a [&'a Job<'a>],
+    queue: &'a Mutex<VecDeque<usize>>,
+    watch: &'a Watch,
+    options: &'a Options,
+    device: &'a str,
+    events: Sender<Event>,
 }
 
-fn run_child(job: &Job, options: &Options, i: usize, events: &Sender<Event>) -> Result<Ended> {
-    let cell = &job.cell;
-    cell.prepare()?;
-    let mut command = Command::new(this_program()?);
-    command.arg("cell").arg("--dir").arg(&cell.dir).arg("--data").arg(&cell.data);
-    command.args(["--device", &options.device]);
-    for view in job.missing() {
-        command.args(["--view", &store::key(&view)]);
-    }
-    let mut child = command
-        // Read by libtorch before the child's own code could say so.
-        .env("OMP_NUM_THREADS", "1")
-        .env("MKL_NUM_THREADS", "1")
-        // Never written to: the child ends when it closes, which it does even if we are killed.
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start a child process")?;
-    let stderr = child.stderr.take().expect("stderr is piped");
-    let last = follow(stderr, &cell.dir.join(LOG), child.id(), |line| {
-        if options.verbose {
-            let _ = events.send(Event::Line(i, line.to_owned()));
+impl Worker<'_> {
+    /// Takes jobs until none is left. A job whose folder is in use goes back to the end of the queue.
+    fn work(&self) {
+        let mut told = vec![false; self.jobs.len()];
+        let mut held_in_a_row = 0;
+        loop {
+            let Some(i) = self.queue().pop_front() else { break };
+            let started = Instant::now();
+            match self.turn(i) {
+                Ok(Ended::Held) => {
+                    if !std::mem::replace(&mut told[i], true) {
+                        self.tell(Event::Waits(i));
+                    }
+                    let n_left = {
+                        let mut queue = self.queue();
+                        queue.push_back(i);
+                        queue.len()
+                    };
+                    held_in_a_row += 1;
+                    if held_in_a_row >= n_left {
+                        thread::sleep(LOOK);
+                        held_in_a_row = 0;
+                    }
+                }
+                Ok(Ended::Well) => {
+                    held_in_a_row = 0;
+                    self.tell(Event::Finished(i, Ok(started.elapsed().as_secs_f64())));
+                }
+                Err(err) => self.tell(Event::Finished(i, Err(err))),
+            }
         }
-    })?;
-    let status = wait(&mut child)?;
-    if status.code() == Some(i32::from(child::HELD)) {
-        return Ok(Ended::Held);
     }
-    if !status.success() {
-        let said = what_it_said(&last);
-        bail!("{}", said.unwrap_or_else(|| format!("its process ended with {status}")));
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<usize>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    job.views.iter().try_for_each(|view| job.answers(view).map(drop))?;
-    Ok(Ended::Well)
+
+    fn tell(&self, event: Event) {
+        drop(self.events.send(event)); // the receiver lives until all senders are gone
+    }
+
+    /// Does what is left of a job, if nobody else is on it.
+    fn turn(&self, i: usize) -> Result<Ended> {
+        let job = self.jobs[i];
+        let dir = &job.cell.dir;
+        let dead = match self.watch.look(dir) {
+            State::Held(_) => return Ok(Ended::Held),
+            State::Silent(holder) => Some(holder),
+            State::Free => None,
+        };
+        if job.is_locked() {
+            return Ok(Ended::Held);
+        }
+        if job.is_done() {
+            return Ok(Ended::Well); // by another process
+        }
+        if let Some(failure) = failure::read(dir) {
+            bail!("{failure}");
+        }
+        if let Some(Holder { host, pid, .. }) = &dead {
+            tracing::warn!(
+                "{}: process {pid} on {host} has been silent for {}, its cell is taken over",
+                job.cell.title(),
+                telemetry::duration(self.options.dead_after.as_secs_f64())
+            );
+        }
+        self.run_child(i, dead.as_ref())
+    }
+
+    fn run_child(&self, i: usize, instead_of: Option<&Holder>) -> Result<Ended> {
+        let job = self.jobs[i];
+        let cell = &job.cell;
+        cell.prepare()?;
+        let threads = self.options.threads.to_string();
+        let mut command = Command::new(this_program()?);
+        command.arg("cell").arg("--dir").arg(&cell.dir).arg("--data").arg(&cell.data);
+        command.args(["--device", self.device, "--threads", &threads]);
+        for view in job.missing() {
+            command.args(["--view", &store::key(&view)]);
+        }
+        if let Some(dead) = instead_of {
+            command.args(["--instead-of", &dead.to_string()]);
+        }
+        let mut child = command
+            // Read by libtorch before the child's own code could say so.
+            .env("OMP_NUM_THREADS", &threads)
+            .env("MKL_NUM_THREADS", &threads)
+            // Never written to: the child ends when it closes, which it does even if we are killed.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start a child process")?;
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let last = follow(stderr, &cell.dir.join(LOG), child.id(), |line| {
+            if self.options.verbose {
+                self.tell(Event::Line(i, line.to_owned()));
+            }
+        })?;
+        let status = wait(&mut child)?;
+        if status.code() == Some(i32::from(child::HELD)) {
+            return Ok(Ended::Held);
+        }
+        if !status.success() {
+            let said = what_it_said(&last);
+            let why = said.unwrap_or_else(|| format!("its process ended with {status}"));
+            if failure::read(&cell.dir).is_none() {
+                thread::sleep(GRACE);
+                failure::note(&cell.dir, why.clone())?; // the child could not do it
+            }
+            bail!("{why}");
+        }
+        job.views.iter().try_for_each(|view| job.answers(view).map(drop))?;
+        Ok(Ended::Well)
+    }
 }
 
 /// This program. On Linux by a name that stays true when its file is replaced, as a build does

@@ -1,14 +1,12 @@
 //! The tables and figures beside Table 1, from files to files.
 
-mod common;
-
 use std::{fs, path::Path, process::Stdio};
 
 use cumdf_bench::grid::variants::{ABLATION, Work};
 use cumdf_data::{Dataset, ModalitySet, Task};
 use serde_json::Value;
 
-use self::common::{artefact, said, text, tiny, toy};
+use crate::common::{artefact, said, text, tiny, toy};
 
 /// Runs a command to its good end; what it said.
 fn run(name: &str, out: &Path, args: &[&str]) -> String {

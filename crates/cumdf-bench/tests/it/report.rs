@@ -1,7 +1,5 @@
 //! The report of toy runs that the program made itself, and the page in a real browser.
 
-mod common;
-
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -17,7 +15,7 @@ use cumdf_data::{ModalitySet, Task};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::common::{artefact, said, text, tiny, toy};
+use crate::common::{artefact, said, text, tiny, toy};
 
 /// A name that would close the script and open a tag.
 const HOSTILE: &str = "</script><b>";

@@ -1,13 +1,11 @@
 //! The program on toy data sets, from files to tables.
 
-mod common;
-
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cumdf_bench::{
@@ -22,7 +20,7 @@ use cumdf_train::{answers::Answers, evaluate, metrics::Metric, registry, run_dir
 use serde_json::Value;
 use tch::Device;
 
-use self::common::{artefact, said, text, tiny, toy};
+use crate::common::{artefact, said, scores, text, tiny, toy, wait_for};
 
 /// The rows that a table has with `--models cumdf`: that one and the floors.
 const CUMDF: [&str; 2] = ["--models", "cumdf"];
@@ -53,11 +51,6 @@ fn all_to_run() -> String {
         1 => "1 cell to run".into(),
         n => format!("{n} cells to run"),
     }
-}
-
-/// The one that most tests take: scores from -1 to 1, all modalities.
-fn scores(folder: &Path) -> PathBuf {
-    toy(folder, "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL)
 }
 
 fn bare(out: &Path, args: &[&str]) -> Command {
@@ -118,14 +111,6 @@ fn cells(out: &Path, variant: &str, start: &str) -> Vec<PathBuf> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let all = folders(&out.join("cells/toy").join(variant));
     all.into_iter().filter(|path| name(path).starts_with(start)).collect()
-}
-
-fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_there() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Toy data sets, and the program on them.
+//! What the tests of the program share: small data sets, the program on them, and waiting.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
+    time::{Duration, Instant},
 };
 
 use cumdf_bench::grid::variants::{self, COMPARISON, Work};
@@ -95,12 +97,26 @@ pub(crate) fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The one that most tests take: scores from -1 to 1, all modalities.
+pub(crate) fn scores(folder: &Path) -> PathBuf {
+    toy(folder, "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL)
+}
+
 /// What a program said on standard error.
 pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A temporary path as text.
+/// A path as text.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
+}
+
+/// Waits for something, for two minutes at most.
+pub(crate) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
