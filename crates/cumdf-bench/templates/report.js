@@ -397,6 +397,9 @@
     for (const piece of all("main [data-dataset], main [data-condition]")) {
       piece.hidden = ["data-not-dataset", "data-not-metric", "data-not-condition"].some((not) => piece.hasAttribute(not));
     }
+    for (const lacking of all("section.results > .lacking")) {
+      lacking.hidden = [...lacking.parentElement.querySelectorAll(".part")].some((part) => !part.hidden);
+    }
     draw();
   }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
@@ -100,6 +101,15 @@ pub(crate) fn artefact(name: &str, out: &Path, args: &[&str]) -> Command {
 /// The one that most tests take: scores from -1 to 1, all modalities.
 pub(crate) fn scores(folder: &Path) -> PathBuf {
     toy(folder, "toy", Task::Sentiment { lo: -1, hi: 1 }, ModalitySet::ALL)
+}
+
+/// All of `table1.json` but how it came about: the command and where the data lay.
+pub(crate) fn table(out: &Path) -> Value {
+    let text = fs::read_to_string(out.join("table1.json")).expect("it was written");
+    let mut whole: Value = serde_json::from_str(&text).expect("it is JSON");
+    let parts = whole.as_object_mut().expect("it is an object");
+    parts.remove("provenance").expect("it says where it comes from");
+    whole
 }
 
 /// What a program said on standard error.

@@ -13,7 +13,7 @@ use std::{
 use cumdf_train::run_dir::read_metrics;
 use serde_json::Value;
 
-use crate::common::{said, scores, text, toy, wait_for};
+use crate::common::{said, scores, table, text, toy, wait_for};
 
 /// How often `sweep run` is killed: a quick look by default, 20 by hand.
 const KILLS: &str = "CUMDF_TEST_KILLS";
@@ -199,11 +199,11 @@ fn a_plan_is_run_told_and_becomes_the_table_of_table1() {
 
     // Nothing is left to `table1`, which makes the same table.
     sweep.well("tables", &[]);
-    let json = read("table1.json");
+    let json = table(&sweep.out);
     let output = bench(&["table1"]).args(sweep.arguments(2)).output().unwrap();
     assert!(said(&output).contains("5 cells are finished already"), "{}", said(&output));
     assert!(!said(&output).contains("to run"), "{}", said(&output));
-    assert_eq!(read("table1.json"), json);
+    assert_eq!(table(&sweep.out), json);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use cumdf_train::{answers::Answers, evaluate, metrics::Metric, registry, run_dir
 use serde_json::Value;
 use tch::Device;
 
-use crate::common::{artefact, said, scores, text, tiny, toy, wait_for};
+use crate::common::{artefact, said, scores, table, text, tiny, toy, wait_for};
 
 /// The rows that a table has with `--models cumdf`: that one and the floors.
 const CUMDF: [&str; 2] = ["--models", "cumdf"];
@@ -76,15 +76,6 @@ fn run_well(out: &Path, args: &[&str]) -> String {
 
 fn records(out: &Path) -> Vec<Value> {
     part(out, "figures")
-}
-
-/// All of `table1.json` but how it came about: the command and where the data lay.
-fn table(out: &Path) -> Value {
-    let text = fs::read_to_string(out.join("table1.json")).expect("it was written");
-    let mut whole: Value = serde_json::from_str(&text).expect("it is JSON");
-    let parts = whole.as_object_mut().expect("it is an object");
-    parts.remove("provenance").expect("it says where it comes from");
-    whole
 }
 
 /// One of the lists in `table1.json`.
@@ -245,7 +236,8 @@ fn two_data_sets_become_a_complete_table() {
         assert!(markdown.contains(&note), "{note}{markdown}");
     }
     let latex = fs::read_to_string(out.join("table1.tex")).unwrap();
-    assert_eq!(latex.matches("\\begin{tabular}").count(), 2);
+    assert_eq!(latex.matches("\\begin{table*}").count(), 2);
+    assert_eq!(latex.matches("\\begin{tabular}").count(), 4, "too wide beside each other");
     let shown = String::from_utf8(output.stdout).unwrap();
     for line in shown.lines().take_while(|line| !line.starts_with("written: ")) {
         assert!(line.chars().count() <= 80 || line.contains(".h5"), "too wide: {line}");

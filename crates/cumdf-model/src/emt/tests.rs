@@ -172,7 +172,8 @@ fn every_variable_gets_a_gradient() {
         for cfg in [tiny(), mosi()] {
             let (vs, net) = network(&cfg, task.clone());
             let (scratch, siamese) = siamese(&cfg);
-            [&vs, &scratch].map(settle);
+            settle(&vs);
+            settle(&scratch);
             let [complete, incomplete] = views();
             let pass = net.views(&complete, &incomplete, true);
             let loss = pass.output.square().sum(Kind::Float)
