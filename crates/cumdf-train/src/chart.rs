@@ -32,9 +32,9 @@ pub const COLOURS: [RGBColor; 12] = [
     RGBColor(100, 130, 110),
 ];
 /// Width and height of a panel, in pixels.
-const SIZE: (u32, u32) = (700, 420);
+const SIZE: (u32, u32) = (760, 420);
 /// What of the width names the curves.
-const LEGEND: u32 = 130;
+const LEGEND: u32 = 190;
 
 /// A place on a curve.
 #[derive(Debug, Clone, Copy, PartialEq)]

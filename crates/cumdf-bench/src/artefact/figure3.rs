@@ -57,6 +57,9 @@ pub(super) fn usual_ratios() -> Vec<f64> {
     (0..=10).map(|tenth| f64::from(tenth) / 10.0).collect()
 }
 
+/// More panels than this are small where a page shows them.
+const MOST_ACROSS: usize = 2;
+
 const EXAMPLES: &str = "\
 Examples:
   cumdf-bench figure3
@@ -64,8 +67,8 @@ Examples:
   cumdf-bench figure3 --data mosi.h5 --data iemocap.h5 --seeds 5 --models cumdf,emt
 
 What it writes to --out:
-  figure3-<data set>.svg, .png  a row of panels per metric (the task's first two); the first panel hides
-                             frames of all modalities, the others of one; a band of one standard
+  figure3-<data set>.svg, .png  panels of the task's first two metrics; the first of each hides frames of
+                             all modalities, the others of one; a band of one standard
                              deviation over seeds on either side of a curve
   figure3.json, .csv         one line per data set, model, view and metric. A view is named lav-p0.3
                              where 30 % of all frames are hidden, lav-p0.3-ha where of audio alone,
@@ -215,7 +218,7 @@ fn section(
     Ok(section)
 }
 
-/// A row of panels per headline metric, a panel per sweep; and how many are in a row.
+/// Panels of each headline metric, one per sweep; and how many are beside each other.
 fn panels_of(parts: &[(Sweep, Section)], ratios: &[f64]) -> (Vec<Panel>, usize) {
     let n_metrics = parts.first().map_or(0, |(_, section)| section.headline().len());
     let panel = |m: usize, (sweep, section): &(Sweep, Section)| {
@@ -234,5 +237,5 @@ fn panels_of(parts: &[(Sweep, Section)], ratios: &[f64]) -> (Vec<Panel>, usize) 
         robustness::panel(title, metric, series)
     };
     let panels = (0..n_metrics).flat_map(|m| parts.iter().map(move |part| panel(m, part)));
-    (panels.collect(), parts.len())
+    (panels.collect(), parts.len().min(MOST_ACROSS))
 }
