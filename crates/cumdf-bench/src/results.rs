@@ -91,7 +91,12 @@ fn keep(root: &Path, file: &Path, name: &str) -> Result<()> {
         "--as {name}: a day and a name, such as 2026-11-25/five-seeds"
     );
     let read = || -> Result<Value> { Ok(serde_json::from_str(&fs::read_to_string(file)?)?) };
-    let table = read().with_context(|| file.display().to_string())?;
+    let mut table = read().with_context(|| file.display().to_string())?;
+    // Where data lie is no result; their names and sums are.
+    for data in table["provenance"]["data"].as_array_mut().into_iter().flatten() {
+        let name = data["file"].as_str().and_then(|path| Path::new(path).file_name());
+        data["file"] = name.map(|name| name.to_string_lossy().into_owned()).into();
+    }
     let lines = |key: &str, is_kept: &dyn Fn(&Value) -> bool| -> Result<String> {
         let list = table[key].as_array();
         let list = list.with_context(|| format!("{}: there is no list {key}", file.display()))?;
