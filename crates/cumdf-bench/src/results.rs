@@ -20,7 +20,11 @@ use serde_json::Value;
 
 use crate::{
     grid::variants,
-    report::{provenance::Provenance, table::Question},
+    report::{
+        kept::{Comparison, Figure},
+        provenance::Provenance,
+        table::Question,
+    },
 };
 
 const TEMPLATE: &str = "results/results.md.jinja";
@@ -145,37 +149,6 @@ struct Kept {
     comparisons: Vec<Comparison>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Figure {
-    dataset: String,
-    model: String,
-    condition: String,
-    same_as: Option<String>,
-    metric: String,
-    mean: Option<f64>,
-    std: Option<f64>,
-    seeds: usize,
-    standing: Option<String>,
-    best: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Comparison {
-    dataset: String,
-    metric: String,
-    condition: String,
-    question: String,
-    model: String,
-    other: String,
-    difference: f64,
-    low: f64,
-    high: f64,
-    p_holm: f64,
-    seeds_low: Option<f64>,
-    seeds_high: Option<f64>,
-    real: bool,
-}
-
 /// All kept tables by `<date>/<name>`.
 fn read(root: &Path) -> Result<BTreeMap<String, Kept>> {
     let mut kept = BTreeMap::new();
@@ -215,7 +188,7 @@ fn functions(env: &mut Environment<'_>, kept: &Arc<BTreeMap<String, Kept>>) {
         "figure",
         move |name: &str, dataset: &str, model: &str, condition: &str, metric: &str| {
             let found = find(&all, name)?.figure(dataset, model, condition, metric);
-            found.map(Figure::text).ok_or_else(|| {
+            found.map(text).ok_or_else(|| {
                 problem(format!("{name}: no {metric} of {model} under {condition} on {dataset}"))
             })
         },
@@ -267,19 +240,18 @@ fn label(condition: &str) -> String {
     condition.parse::<ModalitySet>().map_or_else(|_| condition.to_owned(), |set| set.to_string())
 }
 
-impl Figure {
-    fn text(&self) -> String {
-        let Some(mean) = self.mean else { return "n/a".to_owned() };
-        let digits = if metric(&self.metric).is_fraction() { 1 } else { 3 };
-        let spread = self.std.map(|std| format!(" ± {std:.digits$}")).unwrap_or_default();
-        let bold = if self.best { "**" } else { "" };
-        let mark = match self.standing.as_deref() {
-            Some("above") => " \\*",
-            Some("below") => " †",
-            _ => "",
-        };
-        format!("{bold}{mean:.digits$}{bold}{spread}{mark}")
-    }
+/// Mean and spread with their marks.
+fn text(figure: &Figure) -> String {
+    let Some(mean) = figure.mean else { return "n/a".to_owned() };
+    let digits = if metric(&figure.metric).is_fraction() { 1 } else { 3 };
+    let spread = figure.std.map(|std| format!(" ± {std:.digits$}")).unwrap_or_default();
+    let bold = if figure.best { "**" } else { "" };
+    let mark = match figure.standing.as_deref() {
+        Some("above") => " \\*",
+        Some("below") => " †",
+        _ => "",
+    };
+    format!("{bold}{mean:.digits$}{bold}{spread}{mark}")
 }
 
 impl Kept {
@@ -325,7 +297,7 @@ impl Kept {
             let figures: Vec<_> =
                 columns.iter().filter_map(|c| self.figure(dataset, model, c, metric)).collect();
             let seeds = figures.iter().map(|f| f.seeds).max().unwrap_or(0);
-            let cells: Vec<_> = figures.iter().map(|f| f.text()).collect();
+            let cells: Vec<_> = figures.iter().map(|f| text(f)).collect();
             out += &format!("| {} | {seeds} | {} |\n", name(model), cells.join(" | "));
         }
         Ok(out)

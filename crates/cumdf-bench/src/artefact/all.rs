@@ -1,33 +1,22 @@
 //! Every table and figure in one go.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use cumdf_data::View;
 
-use super::{Artefact, datasets, efficiency, figure3, figure4, table1, table2, table3};
+use super::{Args, Artefact, datasets, figure3, figure4};
 use crate::grid::{self, cell::Cell};
 
-/// Arguments of `all`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
-    /// What is run, and how. The rows of --models are those of table1, table2, figure3 and
-    /// efficiency; table3 has its own, and figure4 shows CUMDF and the first other of them. A setting
-    /// must be one of table1's.
-    #[command(flatten)]
-    pub grid: grid::Args,
-
-    /// Where everything goes, and the cells it rests on.
-    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
-    pub out: PathBuf,
-}
-
-const EXAMPLES: &str = "\
+/// Shown by `--help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench all
       the synthetic corpora: a first look, in about half an hour on two cores
   cumdf-bench all --data mosi.h5 --data iemocap.h5 --seeds 5 --out runs/paper
+
+The rows of --models are those of table1, table2, figure3 and efficiency; table3 has its own, and figure4
+shows CUMDF and the first other of them. A setting must be one of table1's.
 
 In this order: datasets, table1, table2 (where there are emotions), table3, figure3, figure4,
 efficiency; each as its own command makes it. A training that several need is done once. What was
@@ -38,7 +27,7 @@ is 1 then.";
 ///
 /// # Errors
 /// When the data cannot be read.
-pub fn run(args: &Args) -> Result<bool> {
+pub(super) fn run(args: &Args) -> Result<bool> {
     let data = args.grid.data.clone();
     let mut well = datasets::run(&datasets::Args { data, out: args.out.clone() })?;
     for (name, part) in parts(args)? {
@@ -78,19 +67,19 @@ fn parts(args: &Args) -> Result<Vec<(&'static str, Artefact)>> {
     let own_rows = grid::Args { models: vec![], fair: false, ..again.clone() };
     let pair = grid::Args { models: figure4::pair_among(&grid.models), ..own_rows.clone() };
     let has_emotions = grid::has_emotions(&grid)?;
-    let table2 = table2::Args { grid: again.clone(), out: out.clone() };
+    let table2 = Args { grid: again.clone(), out: out.clone() };
     let figure3 = figure3::Args {
         grid: again.clone(),
         drop_ratios: figure3::usual_ratios(),
         out: out.clone(),
     };
     let mut parts = vec![
-        ("table1", Artefact::Table1(table1::Args { grid, out: out.clone() })),
+        ("table1", Artefact::Table1(Args { grid, out: out.clone() })),
         ("table2", Artefact::Table2(table2)),
-        ("table3", Artefact::Table3(table3::Args { grid: own_rows, out: out.clone() })),
+        ("table3", Artefact::Table3(Args { grid: own_rows, out: out.clone() })),
         ("figure3", Artefact::Figure3(figure3)),
         ("figure4", Artefact::Figure4(figure4::Args::usual(pair, out.clone()))),
-        ("efficiency", Artefact::Efficiency(efficiency::Args { grid: again, out })),
+        ("efficiency", Artefact::Efficiency(Args { grid: again, out })),
     ];
     parts.retain(|(name, _)| has_emotions || *name != "table2");
     Ok(parts)

@@ -1,6 +1,6 @@
 //! What the methods cost: parameters, arithmetic, memory and time, from the trainings of the tables.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use cumdf_autograd::work::Counter;
@@ -10,10 +10,10 @@ use cumdf_train::{device, evaluate, registry};
 use serde::Serialize;
 use tch::Device;
 
-use super::Wanted;
+use super::{Args, Wanted};
 use crate::{
     grid::{
-        self, Measured, Run, cell,
+        Measured, Run, cell,
         source::Source,
         variants::{self, Variant, Work},
     },
@@ -26,21 +26,8 @@ use crate::{
 /// Samples that are predicted alone, one after the other.
 const SINGLES: usize = 50;
 
-/// Arguments of `efficiency`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
-    /// What is run, and how.
-    #[command(flatten)]
-    pub grid: grid::Args,
-
-    /// Where the table goes, and the cells it rests on. By default the folder of table1, whose
-    /// trainings it shares.
-    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
-    pub out: PathBuf,
-}
-
-const EXAMPLES: &str = "\
+/// Shown by `--help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench efficiency
   cumdf-bench efficiency --data mosi.h5 --jobs 1
@@ -75,7 +62,7 @@ struct Efficiency {
 ///
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
-pub fn run(args: &Args) -> Result<bool> {
+pub(super) fn run(args: &Args) -> Result<bool> {
     let wanted = wanted(args)?;
     let rows = &wanted.rows;
     let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };

@@ -1,16 +1,16 @@
 //! What is made from the grid: each table says which rows it wants under which views, and lays
 //! them out.
 
-pub mod all;
+mod all;
 pub mod datasets;
-pub mod efficiency;
+mod efficiency;
 pub mod figure3;
 pub mod figure4;
 mod layout;
 mod notes;
 pub mod table1;
-pub mod table2;
-pub mod table3;
+mod table2;
+mod table3;
 
 use std::path::{Path, PathBuf};
 
@@ -22,49 +22,66 @@ use crate::{
     report::{self, table::Table},
 };
 
+/// Arguments of most artefacts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What is run, and how.
+    #[command(flatten)]
+    pub grid: grid::Args,
+
+    /// Where it goes, and the cells it rests on. Tables and figures in one folder share trainings.
+    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
+    pub out: PathBuf,
+}
+
 /// All that can be made from the grid: each is a subcommand, and can be planned for a sweep.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Artefact {
     /// Table 1: models under the seven sets of present modalities.
-    Table1(table1::Args),
+    #[command(after_long_help = table1::EXAMPLES)]
+    Table1(Args),
     /// Table 2: models under the seven sets of present modalities, one emotion against the rest.
-    Table2(table2::Args),
+    #[command(after_long_help = table2::EXAMPLES)]
+    Table2(Args),
     /// Table 3: CUMDF without its parts, and with the paper's settings one at a time.
-    Table3(table3::Args),
+    #[command(after_long_help = table3::EXAMPLES)]
+    Table3(Args),
     /// Figure 3: models against the share of frames that are hidden, as curves.
     Figure3(figure3::Args),
     /// Figure 4: cases. What was seen of a sample, and what two models made of it.
     Figure4(figure4::Args),
     /// What the methods cost: parameters, arithmetic, memory, time.
-    Efficiency(efficiency::Args),
+    #[command(after_long_help = efficiency::EXAMPLES)]
+    Efficiency(Args),
     /// All of these and the statistics of the data, in one go.
-    All(all::Args),
+    #[command(after_long_help = all::EXAMPLES)]
+    All(Args),
 }
 
 impl Artefact {
     /// What is run, and how.
     pub fn grid(&mut self) -> &mut grid::Args {
         match self {
-            Self::Table1(args) => &mut args.grid,
-            Self::Table2(args) => &mut args.grid,
-            Self::Table3(args) => &mut args.grid,
             Self::Figure3(args) => &mut args.grid,
             Self::Figure4(args) => &mut args.grid,
-            Self::Efficiency(args) => &mut args.grid,
-            Self::All(args) => &mut args.grid,
+            Self::Table1(args)
+            | Self::Table2(args)
+            | Self::Table3(args)
+            | Self::Efficiency(args)
+            | Self::All(args) => &mut args.grid,
         }
     }
 
     /// Where it goes.
     pub fn out(&mut self) -> &mut PathBuf {
         match self {
-            Self::Table1(args) => &mut args.out,
-            Self::Table2(args) => &mut args.out,
-            Self::Table3(args) => &mut args.out,
             Self::Figure3(args) => &mut args.out,
             Self::Figure4(args) => &mut args.out,
-            Self::Efficiency(args) => &mut args.out,
-            Self::All(args) => &mut args.out,
+            Self::Table1(args)
+            | Self::Table2(args)
+            | Self::Table3(args)
+            | Self::Efficiency(args)
+            | Self::All(args) => &mut args.out,
         }
     }
 

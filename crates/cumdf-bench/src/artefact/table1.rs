@@ -1,19 +1,17 @@
 //! Table 1: every model under the seven sets of present modalities, on any number of data sets.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use cumdf_data::Task;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
-    Wanted,
+    Args, Wanted,
     layout::{self, Layout, Shown},
     notes,
 };
 use crate::{
     grid::{
-        self, Measured, Run,
+        Measured, Run,
         source::Source,
         variants::{self, Variant},
     },
@@ -24,20 +22,8 @@ use crate::{
     },
 };
 
-/// Arguments of `table1`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
-    /// What is run, and how.
-    #[command(flatten)]
-    pub grid: grid::Args,
-
-    /// Where the table goes, and the cells it rests on.
-    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
-    pub out: PathBuf,
-}
-
-const EXAMPLES: &str = "\
+/// Shown by `--help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench table1
       a first look: all models on the synthetic sentiment corpus, in at most ten minutes on two

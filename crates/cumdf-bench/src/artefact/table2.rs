@@ -1,13 +1,11 @@
 //! Table 2: every model under the seven sets of present modalities on emotions, one emotion against
 //! the rest.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
-    Wanted,
+    Args, Wanted,
     layout::{self, Layout, Shown},
     notes, table1,
 };
@@ -20,21 +18,8 @@ use crate::{
     },
 };
 
-/// Arguments of `table2`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
-    /// What is run, and how.
-    #[command(flatten)]
-    pub grid: grid::Args,
-
-    /// Where the table goes, and the cells it rests on. By default the folder of table1: the two
-    /// share trainings.
-    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
-    pub out: PathBuf,
-}
-
-const EXAMPLES: &str = "\
+/// Shown by `--help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench table2
       a first look: all models on the synthetic corpus of four emotions
@@ -48,7 +33,7 @@ over the emotions and the accuracy follow. Data sets of scores are left out.";
 ///
 /// # Errors
 /// When the arguments cannot be followed, no data set has emotions, or the table cannot be written.
-pub fn run(args: &Args) -> Result<bool> {
+pub(super) fn run(args: &Args) -> Result<bool> {
     let wanted = wanted(args)?;
     let rows = &wanted.rows;
     let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };

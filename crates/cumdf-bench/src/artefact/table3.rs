@@ -1,19 +1,17 @@
 //! Table 3: what each part of CUMDF is worth, and each departure of our recipe from the print, where a
 //! fifth of all frames is hidden.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use cumdf_data::ModalitySet;
 use cumdf_train::{evaluate, metrics::Metric};
 
 use super::{
-    Wanted,
+    Args, Wanted,
     layout::{self, Layout, Shown},
     notes, table1,
 };
 use crate::{
-    grid::{self, Measured, source::Source, store, variants},
+    grid::{Measured, source::Source, store, variants},
     paper,
     report::{
         self,
@@ -24,21 +22,8 @@ use crate::{
 /// The paper's drop ratio.
 const DROP_RATIO: f64 = 0.2;
 
-/// Arguments of `table3`.
-#[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub struct Args {
-    /// What is run, and how.
-    #[command(flatten)]
-    pub grid: grid::Args,
-
-    /// Where the table goes, and the cells it rests on. By default the folder of table1: the two
-    /// share trainings.
-    #[arg(long, value_name = "DIR", default_value = "runs/table1")]
-    pub out: PathBuf,
-}
-
-const EXAMPLES: &str = "\
+/// Shown by `--help`.
+pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench table3
       all rows on the synthetic sentiment corpus
@@ -47,19 +32,19 @@ Examples:
   cumdf-bench table3 --models cumdf,cumdf-wide --data mosi.h5
       the paper's width, which takes many times as long and is a row only when asked for
 
-Rows `w/o ..` lack a part of CUMDF, teacher and student alike. Rows `paper: ..` have the print's value
-of one setting and ours of all others (docs/experiments.md says what these are): what such a row is
-worse than CUMDF, the departure is worth. With --config and a recipe that departs in nothing, these
-rows change nothing.
+Rows `w/o ..` lack a part of CUMDF, teacher and student alike. Rows `paper: ..` have the print's
+value of one setting and ours of all others (docs/experiments.md says what these are): what such a
+row is worse than CUMDF, the departure is worth. With --config and a recipe that departs in nothing,
+these rows change nothing.
 
-What it writes to --out: table3.json, .csv, .md, .tex and table3-comparisons.csv, as table1 does. Its
-columns are the seven conditions with a fifth of all frames hidden, and what sums them up.";
+What it writes to --out: table3.json, .csv, .md, .tex and table3-comparisons.csv, as table1 does.
+Its columns are the seven conditions with a fifth of all frames hidden, and what sums them up.";
 
 /// Makes the table; whether no cell failed.
 ///
 /// # Errors
 /// When the arguments cannot be followed, or the table cannot be written.
-pub fn run(args: &Args) -> Result<bool> {
+pub(super) fn run(args: &Args) -> Result<bool> {
     let wanted = wanted(args)?;
     let rows = &wanted.rows;
     let Some(measured) = wanted.measure(&args.out, |_, _, _| {})? else { return Ok(false) };

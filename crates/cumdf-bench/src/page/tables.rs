@@ -15,9 +15,13 @@ use super::{
     cells::model_name,
     data::{Cell, Column, Cost, Difference, Floor, MetricInfo, Part, Row, Table, rounded},
 };
+pub(super) use crate::report::kept::Figure;
 use crate::{
     grid::{store, variants},
-    report::table::{Kind, Question},
+    report::{
+        kept::Comparison,
+        table::{Kind, Question},
+    },
 };
 
 /// A table's file.
@@ -28,60 +32,12 @@ pub(super) struct File {
     #[serde(default)]
     costs: Vec<CostRecord>,
     #[serde(default)]
-    comparisons: Vec<ComparisonRecord>,
+    comparisons: Vec<Comparison>,
     #[serde(default)]
     title: Option<String>,
     /// What else it says.
     #[serde(flatten)]
     more: Map<String, Value>,
-}
-
-/// A figure, as [`crate::report::Record`] wrote it.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Figure {
-    pub(super) dataset: String,
-    pub(super) model: String,
-    pub(super) condition: String,
-    #[serde(default)]
-    same_as: Option<String>,
-    pub(super) metric: String,
-    pub(super) mean: Option<f64>,
-    #[serde(default)]
-    std: Option<f64>,
-    #[serde(default)]
-    pub(super) seeds: usize,
-    #[serde(default)]
-    paper: Option<f64>,
-    #[serde(default)]
-    floor: Option<f64>,
-    #[serde(default)]
-    floor_of: Option<String>,
-    /// [`Standing::key`](crate::report::standing::Standing::key).
-    #[serde(default)]
-    standing: Option<String>,
-    #[serde(default)]
-    best: bool,
-    #[serde(default)]
-    note: Option<String>,
-}
-
-/// A comparison of two rows, as [`crate::report::ComparisonRecord`] wrote it.
-#[derive(Debug, Deserialize)]
-struct ComparisonRecord {
-    dataset: String,
-    metric: String,
-    condition: String,
-    question: String,
-    model: String,
-    other: String,
-    difference: f64,
-    low: f64,
-    high: f64,
-    p_holm: f64,
-    seeds: Option<usize>,
-    seeds_low: Option<f64>,
-    seeds_high: Option<f64>,
-    real: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,7 +119,7 @@ impl File {
             seconds: rounded(record.seconds, 1),
             epochs: rounded(record.epochs, 1),
         };
-        let difference = |record: ComparisonRecord| Difference {
+        let difference = |record: Comparison| Difference {
             dataset: record.dataset,
             metric: metric(&record.metric).label,
             column: record

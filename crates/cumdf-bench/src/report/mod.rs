@@ -5,6 +5,7 @@
 //! a floor is ([`standing`]). Files appear whole or not at all.
 
 pub mod cases;
+pub mod kept;
 mod latex;
 mod markdown;
 pub mod plain;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::Wanted;
 use crate::{
-    artefact::{Artefact, table1},
+    artefact::{self, Artefact},
     grid::{cell::Cell, store},
     report,
 };
@@ -32,7 +32,7 @@ pub struct Args {
     artefact: Option<Artefact>,
 
     #[command(flatten)]
-    table1: table1::Args,
+    table1: artefact::Args,
 }
 
 const EXAMPLES: &str = "\
