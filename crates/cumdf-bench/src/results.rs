@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    grid::variants,
+    grid::{store, variants},
     report::{
         kept::{Comparison, Figure},
         provenance::Provenance,
@@ -237,7 +237,11 @@ fn name(model: &str) -> &str {
 }
 
 fn label(condition: &str) -> String {
-    condition.parse::<ModalitySet>().map_or_else(|_| condition.to_owned(), |set| set.to_string())
+    match store::parse_key(condition) {
+        Ok(view) if view.drop_ratio > 0.0 => format!("{} at {}", view.condition, view.drop_ratio),
+        Ok(view) => view.condition.to_string(),
+        Err(_) => condition.to_owned(),
+    }
 }
 
 /// Mean and spread with their marks.
