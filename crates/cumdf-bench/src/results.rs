@@ -2,7 +2,7 @@
 //! hand.
 //!
 //! `results/<date>/<name>.json` are files of tables, as `table1` and others write them.
-//! `results/results.md.jinja` is the text around them; its functions are those of [`functions`].
+//! `results/results.md.jinja` is the text around them; its functions are those of `functions`.
 
 use std::{
     collections::BTreeMap,

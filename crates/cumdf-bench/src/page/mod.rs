@@ -1,8 +1,8 @@
 //! `report`: all results of a folder as one page for a browser, without a network.
 //!
-//! [`gather`] reads tables, trainings, predictions and, for what needs them, true labels into plain
-//! [`data`]. The template makes tables of it, which need no script; the script (`templates/report.js`)
-//! draws the charts from the same data, sorts and switches. [`watch`] serves the page while a sweep
+//! `gather` reads tables, trainings, predictions and, for what needs them, true labels into plain
+//! `data`. The template makes tables of it, which need no script; the script (`templates/report.js`)
+//! draws the charts from the same data, sorts and switches. `watch` serves the page while a sweep
 //! runs.
 
 mod cases;
