@@ -12,7 +12,7 @@ use crate::grid::{self, cell::Cell};
 pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench all
-      the synthetic corpora: a first look, in about half an hour on two cores
+      the synthetic corpora: a first look, with few epochs of what takes long
   cumdf-bench all --data mosi.h5 --data iemocap.h5 --seeds 5 --out runs/paper
 
 The rows of --models are those of table1, table2, figure3 and efficiency; table3 has its own, and figure4
