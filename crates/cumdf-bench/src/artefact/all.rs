@@ -6,7 +6,7 @@ use anyhow::Result;
 use cumdf_data::View;
 
 use super::{Args, Artefact, datasets, figure3, figure4};
-use crate::grid::{self, cell::Cell};
+use crate::grid::{self, cell::Cell, variants};
 
 /// Shown by `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -64,7 +64,9 @@ fn parts(args: &Args) -> Result<Vec<(&'static str, Artefact)>> {
     let (grid, out) = (args.grid.clone(), args.out.clone());
     // What is done anew is done once: the others take what is there.
     let again = grid::Args { fresh: false, lenient: true, ..grid.clone() };
-    let own_rows = grid::Args { models: vec![], fair: false, ..again.clone() };
+    // Whoever names rows wants no first look, of the tables with rows of their own either.
+    let all_rows = if grid.models.is_empty() { vec![] } else { vec![variants::ALL.to_owned()] };
+    let own_rows = grid::Args { models: all_rows, fair: false, ..again.clone() };
     let pair = grid::Args { models: figure4::pair_among(&grid.models), ..own_rows.clone() };
     let has_emotions = grid::has_emotions(&grid)?;
     let table2 = Args { grid: again.clone(), out: out.clone() };

@@ -25,6 +25,8 @@ use crate::{
 
 /// The row that the figure is about.
 const OWN: &str = "cumdf";
+/// The paper's pair.
+const USUAL: [&str; 2] = [OWN, "if-mmin"];
 /// Half of what there is to see.
 const DROP_RATIO: f64 = 0.5;
 
@@ -130,20 +132,24 @@ pub(super) fn wanted(args: &Args) -> Result<Wanted> {
     })
 }
 
-/// CUMDF and the first other trained row of `models`, where both are named; else none, which stands
-/// for the usual pair.
+/// CUMDF and the first other trained row of `models`, where both are named, else the usual pair;
+/// nothing where nothing is named.
 pub(super) fn pair_among(models: &[String]) -> Vec<String> {
     let is_trained = |key: &&String| {
         let row = variants::COMPARISON.iter().find(|v| v.key == **key);
         row.is_some_and(|v| v.kind == Kind::Trained && v.key != OWN)
     };
-    let other = models.iter().find(is_trained).filter(|_| models.iter().any(|key| key == OWN));
-    other.map(|other| vec![OWN.to_owned(), other.clone()]).unwrap_or_default()
+    let is_own = models.iter().any(|key| key == OWN);
+    match models.iter().find(is_trained).filter(|_| is_own) {
+        Some(other) => vec![OWN.to_owned(), other.clone()],
+        None if models.is_empty() => vec![],
+        None => USUAL.map(str::to_owned).to_vec(),
+    }
 }
 
 /// The two rows that are shown.
 fn pair(models: &[String]) -> Result<[Variant; 2]> {
-    let usual = [OWN, "if-mmin"].map(str::to_owned);
+    let usual = USUAL.map(str::to_owned);
     let keys = if models.is_empty() { &usual[..] } else { models };
     let rows = variants::select(&variants::COMPARISON, keys, false)?;
     // In the order in which they were named.

@@ -26,7 +26,8 @@ const DROP_RATIO: f64 = 0.2;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench table3
-      all rows on the synthetic sentiment corpus, in about a quarter of an hour on two cores
+      a first look: all rows on the synthetic sentiment corpus, with half the epochs (--models all has
+      the recipe's own)
   cumdf-bench table3 --data mosi.h5 --seeds 5 --models cumdf,cumdf-no-mke,cumdf-no-maci
       some rows, as many seeds as the paper
   cumdf-bench table3 --models cumdf,cumdf-wide --data mosi.h5

@@ -176,10 +176,11 @@ fn predict(
     for view in views {
         let predicted = evaluate::explain(loaded.predictor.as_ref(), prior, &corpus.test, view)?;
         let ids = corpus.test.ids();
-        store::write(&args.dir, view, &corpus.task, ids, &predicted.answers)?;
+        // The answers last: a view that has them is not tested again.
         if let Some(shares) = &predicted.attributions {
             store::write_attributions(&args.dir, view, ids, shares)?;
         }
+        store::write(&args.dir, view, &corpus.task, ids, &predicted.answers)?;
         tracing::debug!("tested under {}", store::key(view));
     }
     Ok(())

@@ -32,8 +32,8 @@ pub(super) struct Resolved {
     pub configs: Vec<Config>,
     /// The settings of the command line in words, for a note: `train.batch_size=8 (no key of mlp)`.
     pub changed: Vec<String>,
-    /// What a first look makes of the recipes, one for each row that it shortens: `DMD trains 8
-    /// epochs instead of its recipe's 50`.
+    /// What a first look makes of the recipes, one for each change: `DMD trains 8 epochs instead of
+    /// its recipe's 50`, `CUMDF, w/o MKE: each trains ..`.
     pub shortened: Vec<String>,
 }
 
@@ -63,7 +63,8 @@ pub(super) fn resolve(
     sets: &[String],
     how: How,
 ) -> Result<Resolved> {
-    let (mut configs, mut shortened) = (Vec::new(), Vec::new());
+    let mut configs = Vec::new();
+    let mut shorter: Vec<(String, Vec<&str>)> = Vec::new(); // a change, and the variants that have it
     let mut with: Vec<Vec<&str>> = vec![Vec::new(); sets.len()]; // keys of the variants that have it
     for (variant, entry) in variants {
         let recipe = variant.recipe.filter(|_| source.config(entry.name).is_none());
@@ -79,7 +80,12 @@ pub(super) fn resolve(
         }
         if how.first_look {
             let quick: Vec<_> = quick(variant, sets).collect();
-            shortened.extend(in_words(variant.name, &quick, &table));
+            if let Some(change) = in_words(&quick, &table) {
+                match shorter.iter_mut().find(|(known, _)| *known == change) {
+                    Some((_, names)) => names.push(variant.name),
+                    None => shorter.push((change, vec![variant.name])),
+                }
+            }
             own.extend(quick.into_iter().map(str::to_owned));
         }
         own.extend(variant.set.iter().map(ToString::to_string));
@@ -98,6 +104,11 @@ pub(super) fn resolve(
             (false, false) => changed.push(format!("{set} (not for {})", without.join(", "))),
         }
     }
+    let in_words = |(change, names): (String, Vec<&str>)| match names.as_slice() {
+        [name] => format!("{name} {change}"),
+        all => format!("{}: each {change}", all.join(", ")),
+    };
+    let shortened = shorter.into_iter().map(in_words).collect();
     Ok(Resolved { configs, changed, shortened })
 }
 
@@ -115,7 +126,7 @@ fn quick<'a>(variant: &Variant, sets: &'a [String]) -> impl Iterator<Item = &'st
 /// What settings change in a recipe; `None` when there are none.
 ///
 /// - `recipe`: its resolved table
-fn in_words(name: &str, sets: &[&str], recipe: &Value) -> Option<String> {
+fn in_words(sets: &[&str], recipe: &Value) -> Option<String> {
     let part = |set: &&str| {
         let (key, value) = set.split_once('=').unwrap_or((set, ""));
         let own = recipe.pointer(&format!("/{}", key.replace('.', "/")))?;
@@ -128,7 +139,7 @@ fn in_words(name: &str, sets: &[&str], recipe: &Value) -> Option<String> {
         })
     };
     let parts: Vec<_> = sets.iter().filter_map(part).collect();
-    (!parts.is_empty()).then(|| format!("{name} {}", parts.join(" and ")))
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// Whether a setting is one of a variant's, and not one that the variant itself decides.
@@ -212,7 +223,7 @@ mod tests {
     use cumdf_data::Modality;
 
     use super::*;
-    use crate::grid::variants::{COMPARISON, Work};
+    use crate::grid::variants::{ABLATION, COMPARISON, Work};
 
     #[test]
     fn the_number_of_seeds_is_told_in_plain_words() {
@@ -265,6 +276,17 @@ mod tests {
         let note = "IF-MMIN trains 10 epochs of its teacher instead of its recipe's 20 and trains 20 \
                     epochs of its student instead of its recipe's 40";
         assert_eq!(resolved(&[], true), (vec![vec![20, 20], vec![10, 20]], vec![note.to_owned()]));
+        // What several rows have in common is said once.
+        let entry = rows[0].1;
+        let alike: Vec<_> = ABLATION[..2].iter().map(|variant| (*variant, entry)).collect();
+        let how = How { first_look: true, lenient: false };
+        assert_eq!(
+            resolve(&source, &alike, &[], how).unwrap().shortened,
+            [
+                "CUMDF, w/o MKE: each trains 10 epochs of its teacher instead of its recipe's 20 and \
+                 trains 10 epochs of its student instead of its recipe's 20"
+            ]
+        );
         let (epochs, shortened) = resolved(&["student.epochs=30"], true);
         assert_eq!(epochs, [[20, 30], [10, 30]]);
         assert!(!shortened[0].contains("student"), "{shortened:?}");
@@ -284,8 +306,8 @@ mod tests {
         assert_eq!(left(&["train.epochs_more=1", "epoch=1"]), ["train.epochs=3", "epochs=8"]);
         let table = serde_json::json!({ "epochs": 50, "train": { "patience": 9 } });
         assert_eq!(
-            in_words("DMD", &["epochs=8", "train.patience=2"], &table).unwrap(),
-            "DMD trains 8 epochs instead of its recipe's 50 and has train.patience = 2 instead of \
+            in_words(&["epochs=8", "train.patience=2"], &table).unwrap(),
+            "trains 8 epochs instead of its recipe's 50 and has train.patience = 2 instead of \
              its recipe's 9"
         );
     }

@@ -96,10 +96,15 @@ pub fn write(
         }
         csv.write_record(None::<&[u8]>)?;
     }
-    let path = path(cell, view);
-    let folder = cell.join(FOLDER);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    write_atomic(&path, &csv.into_inner()?)
+    put(&path(cell, view), &csv.into_inner()?)
+}
+
+/// Writes a file, and makes its folder where there is none.
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    write_atomic(path, bytes)
 }
 
 /// Reads the predictions of a cell under `view`.
@@ -153,7 +158,7 @@ pub fn write_attributions(
         csv.write_field(id)?;
         csv.write_record(shares.map(|share| share.to_string()))?;
     }
-    write_atomic(&attributions_path(cell, view), &csv.into_inner()?)
+    put(&attributions_path(cell, view), &csv.into_inner()?)
 }
 
 /// Reads the attributions of a cell under `view`, `[N]` of language, audio, vision; `None` where
@@ -300,7 +305,6 @@ mod tests {
         let ids = ["a,b", "c"].map(String::from);
         let view = view("la", 0.3, EVAL_SEED);
         assert_eq!(read_attributions(dir.path(), &view, &ids).unwrap(), None);
-        fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let shares = [[0.1f32, 0.9, 0.0], [1.0 / 3.0; 3]];
         write_attributions(dir.path(), &view, &ids, &shares).unwrap();
         let text = fs::read_to_string(dir.path().join("views/la-p0.3.attributions.csv")).unwrap();
