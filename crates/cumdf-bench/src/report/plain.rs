@@ -64,9 +64,11 @@ pub fn save(table: &Plain, records: &impl Serialize, dir: &Path) -> Result<Vec<P
 
 fn csv(table: &Plain) -> Result<String> {
     let mut csv = csv::Writer::from_writer(Vec::new());
-    csv.write_record(&table.head)?;
+    let origin = table.provenance.columns(None).named()?;
+    let (names, values): (Vec<_>, Vec<_>) = origin.into_iter().unzip();
+    csv.write_record(table.head.iter().chain(&names))?;
     for line in &table.lines {
-        csv.write_record(line)?;
+        csv.write_record(line.iter().chain(&values))?;
     }
     Ok(String::from_utf8(csv.into_inner().context("a Vec takes all bytes")?)?)
 }

@@ -2,7 +2,9 @@
 
 use std::{env, fs};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The commit that this program was built from, `-dirty` where files had changed since; `unknown`
 /// where there was no repository.
@@ -38,6 +40,35 @@ pub struct Data {
     pub sha256: String,
 }
 
+/// Where a line of a CSV file comes from: no comment lines, which not every reader of CSV passes over.
+#[derive(Debug, Serialize)]
+pub(super) struct Columns<'a> {
+    /// [`Data::sha256`]; of several files with blanks between.
+    pub data_sha256: String,
+    /// [`Provenance::commit`].
+    pub commit: &'a str,
+    /// [`Provenance::seeds`]: as many as the command asked for.
+    pub seeds_asked: usize,
+    /// [`Provenance::overrides`] with commas between.
+    pub overrides: String,
+    /// [`Provenance::machine`].
+    pub machine: &'a str,
+    /// [`Provenance::command`].
+    pub command: &'a str,
+}
+
+impl Columns<'_> {
+    /// Names and values, for lines that are no records.
+    pub(super) fn named(&self) -> Result<Vec<(String, String)>> {
+        let columns: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        let text = |value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Ok(columns.into_iter().map(|(name, value)| (name, text(value))).collect())
+    }
+}
+
 impl Provenance {
     /// Of figures that this process makes on this machine.
     ///
@@ -58,6 +89,19 @@ impl Provenance {
             seeds,
             overrides,
             data,
+        }
+    }
+
+    /// The same as the last columns of every line of a CSV file, of one data set or of all.
+    pub(super) fn columns(&self, dataset: Option<&str>) -> Columns<'_> {
+        let own = self.data.iter().filter(|data| dataset.is_none_or(|name| data.dataset == name));
+        Columns {
+            data_sha256: own.map(|data| data.sha256.as_str()).collect::<Vec<_>>().join(" "),
+            commit: &self.commit,
+            seeds_asked: self.seeds,
+            overrides: self.overrides.join(", "),
+            machine: &self.machine,
+            command: &self.command,
         }
     }
 
@@ -123,5 +167,9 @@ mod tests {
             assert!(told(name), "{name}: {lines:?}");
         }
         assert!(here.machine.ends_with("cores, cpu"), "{}", here.machine);
+        let columns = here.columns(Some("toy")).named().unwrap();
+        assert_eq!(columns[0], ("data_sha256".to_owned(), "abc".to_owned()));
+        assert!(columns.iter().all(|(_, value)| !value.is_empty()), "{columns:?}");
+        assert_eq!(here.columns(Some("another")).data_sha256, "");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::{
-    provenance::Provenance,
+    provenance::{Columns, Provenance},
     standing::Standing,
     table::{Table, Value},
 };
@@ -215,20 +215,23 @@ fn lines(records: &[impl Serialize]) -> Result<String> {
     Ok(lines.join(",\n"))
 }
 
-/// The [`Record`]s with a head; what is missing is empty.
+/// The [`Record`]s with a head, where each comes from in its last columns; what is missing is empty.
 pub fn csv(table: &Table) -> Result<String> {
-    with_head(&table.records())
+    with_head(&table.records(), |record| table.provenance.columns(Some(record.dataset)))
 }
 
-/// The [`ComparisonRecord`]s with a head.
+/// The [`ComparisonRecord`]s likewise.
 pub fn comparisons_csv(table: &Table) -> Result<String> {
-    with_head(&table.comparisons())
+    with_head(&table.comparisons(), |record| table.provenance.columns(Some(record.dataset)))
 }
 
-fn with_head(records: &[impl Serialize]) -> Result<String> {
+fn with_head<'a, R: Serialize>(
+    records: &[R],
+    origin: impl Fn(&R) -> Columns<'a>,
+) -> Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for record in records {
-        writer.serialize(record)?;
+        writer.serialize((record, origin(record)))?;
     }
     Ok(String::from_utf8(writer.into_inner().context("a Vec takes all bytes")?)?)
 }
