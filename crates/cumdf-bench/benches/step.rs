@@ -84,7 +84,12 @@ impl Case {
 
     fn student(&self) -> Student {
         let teacher = Teacher::new(&self.config, &self.context(TEACHER)).expect("a teacher");
-        let targets = TeacherTargets::of(teacher.net(), &self.corpus.train);
+        let targets = TeacherTargets::of(
+            teacher.nets(),
+            teacher.folds(),
+            self.config.student.teacher_guide,
+            &self.corpus.train,
+        );
         Student::new(&self.config, &self.context(STUDENT), Some(targets)).expect("a student")
     }
 

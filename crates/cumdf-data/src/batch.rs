@@ -45,6 +45,31 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// The labels of the samples at `index [B]`.
+    pub fn at(&self, index: &Tensor) -> Self {
+        let rows = |table: &Tensor| table.index_select(0, index);
+        Self {
+            distribution: rows(&self.distribution),
+            score: self.score.as_ref().map(rows),
+            flags: self.flags.as_ref().map(rows),
+        }
+    }
+
+    /// The labels mixed with what a teacher holds of the same samples: `(1 - share)` of the one and
+    /// `share` of the other, of distribution and score alike; the flags stay.
+    ///
+    /// - `probs`: `[B, C]`
+    /// - `bin_scores`: the score `[C]` of each class, where labels are scores
+    pub fn mixed(&self, share: f64, probs: &Tensor, bin_scores: Option<&Tensor>) -> Self {
+        let mix = |label: &Tensor, taught: &Tensor| label * (1.0 - share) + taught * share;
+        let score = self.score.as_ref().map(|score| match bin_scores {
+            Some(bins) => mix(score, &probs.matmul(bins)),
+            None => score.shallow_clone(),
+        });
+        let distribution = mix(&self.distribution, probs);
+        Self { distribution, score, flags: self.flags.as_ref().map(Tensor::shallow_clone) }
+    }
+
     /// `[B, C]`: the distribution over classes that cross-entropy is trained towards.
     pub fn distribution(&self) -> &Tensor {
         &self.distribution
@@ -84,6 +109,24 @@ impl<'a> TrainBatch<'a> {
         seen: Option<Tensor>,
     ) -> Self {
         Self { index, set, rows, longest, seen, targets: OnceCell::new() }
+    }
+
+    /// The samples of the batch for which `keep` is true of their position in the split; `None`
+    /// where there is none.
+    pub fn only(&self, keep: impl Fn(usize) -> bool) -> Option<Self> {
+        let places: Vec<i64> =
+            (0..self.len()).filter(|place| keep(self.rows[*place as usize])).collect();
+        if places.is_empty() {
+            return None;
+        }
+        let rows: Vec<_> = places.iter().map(|place| self.rows[*place as usize]).collect();
+        let longest = rows.iter().map(|row| self.set.resident.lengths[*row]).max().unwrap_or(1);
+        let places = Tensor::from_slice(&places).to_device(self.index.device());
+        let index = self.index.index_select(0, &places);
+        let seen = self.seen.as_ref().map(|seen| {
+            seen.index_select(0, &places).narrow(2, 0, longest).contiguous() // [B, 3, T]
+        });
+        Some(Self::new(self.set, rows, index, longest, seen))
     }
 
     /// The view with nothing dropped: what the samples really have.

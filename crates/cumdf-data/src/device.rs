@@ -299,11 +299,7 @@ impl TrainSet {
     }
 
     pub(crate) fn targets(&self, index: &Tensor) -> Targets {
-        Targets {
-            distribution: self.distribution.index_select(0, index),
-            score: self.score.as_ref().map(|score| score.index_select(0, index)),
-            flags: self.flags.as_ref().map(|flags| flags.index_select(0, index)),
-        }
+        self.all_targets().at(index)
     }
 }
 

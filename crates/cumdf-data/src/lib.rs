@@ -3,6 +3,7 @@
 //! - [`Dataset`]: a file in the native layout (`docs/data.md`), read, checked and kept on the host;
 //! - [`Corpus`]: the same on the training device, standardised by the training split's
 //!   [`FeatureStats`]. [`TrainSet`] hands out labels, [`EvalSet`] has none to hand out;
+//! - [`Folds`]: the training split in parts, whole videos in each;
 //! - [`MrmsConfig`] and [`View`]: what is hidden, in training and in evaluation;
 //! - [`synthetic`]: two seeded corpora whose truth is known;
 //! - [`inspect`]: the statistics of a file;
@@ -35,6 +36,7 @@ pub mod border;
 mod dataset;
 mod device;
 pub mod files;
+mod folds;
 mod hdf;
 pub mod import;
 pub mod inspect;
@@ -55,6 +57,7 @@ mod writer;
 pub use batch::{Inputs, Targets, TrainBatch};
 pub use dataset::{Dataset, Repairs, Samples, Truth};
 pub use device::{Corpus, EvalSet, TrainSet};
+pub use folds::{Folds, videos};
 pub use modality::{Modality, ModalitySet, Split};
 pub use mrms::{MrmsConfig, SampleKey, View};
 pub use native::task_of;

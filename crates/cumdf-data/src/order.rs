@@ -91,7 +91,7 @@ fn ranges(lens: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
 }
 
 /// Fisher-Yates.
-fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
+pub(crate) fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(rng, last + 1));
     }

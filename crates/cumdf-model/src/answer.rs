@@ -50,6 +50,13 @@ impl Answer {
         }
     }
 
+    /// The tensor, whatever it meant.
+    pub fn into_tensor(self) -> Tensor {
+        match self {
+            Self::Classes(t) | Self::Score(t) | Self::Flags(t) => t,
+        }
+    }
+
     /// The same answer with `prior` in the rows where `seen [B]` bool is false: content and length
     /// of what cannot be seen play no part there.
     pub fn or_prior(self, seen: &Tensor, prior: &Prior) -> Self {

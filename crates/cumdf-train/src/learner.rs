@@ -123,6 +123,21 @@ impl LossTerms {
         weighted.reduce(|sum, term| sum + term).expect("a learner has at least one loss term")
     }
 
+    /// The losses of networks that train side by side: each value is the mean of theirs, and the total
+    /// the sum, so that each has the gradient that it would have alone.
+    pub fn together(all: Vec<Self>) -> Self {
+        let n = all.len() as f64;
+        let mut terms: Vec<Term> = Vec::new();
+        for term in all.into_iter().flat_map(|own| own.0) {
+            let value = &term.value / n;
+            match terms.iter_mut().find(|sum| sum.name == term.name) {
+                Some(sum) => sum.value = &sum.value + value,
+                None => terms.push(Term { name: term.name, weight: term.weight * n, value }),
+            }
+        }
+        Self(terms)
+    }
+
     /// The unweighted values by name, detached scalars, still on the device.
     pub fn values(&self) -> BTreeMap<&'static str, Tensor> {
         let value = |term: &Term| (term.name, term.value.detach().to_kind(Kind::Float));

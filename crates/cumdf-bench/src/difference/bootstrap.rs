@@ -4,9 +4,8 @@
 //! of counts, all draws are one matrix `[B, G]`, and the sums of all draws are its product with the
 //! tallies. The same draws serve every row, which is what pairs them.
 
-use std::collections::HashMap;
-
 use anyhow::Result;
+use cumdf_data::videos;
 use cumdf_train::metrics::{Metric, Tallies};
 use rand_chacha::{
     ChaCha8Rng,
@@ -16,12 +15,8 @@ use tch::{Kind, Tensor};
 
 /// How often samples are drawn.
 pub const DRAWS: usize = 10_000;
-/// Fewer groups than this say too little of how groups differ: samples are drawn one by one.
-const FEWEST_GROUPS: usize = 10;
 /// All tables draw alike.
 const SEED: u64 = 0;
-/// What parts the name of a video from that of its utterance.
-const PARTS: [char; 4] = ['_', '[', '#', '$'];
 
 /// Draws of test samples, in the groups that are drawn whole.
 #[derive(Debug)]
@@ -36,7 +31,7 @@ pub struct Draws {
 impl Draws {
     /// Draws among samples with these names.
     pub fn new(ids: &[String]) -> Self {
-        let (group, n_groups) = groups(ids);
+        let (group, n_groups) = videos(ids);
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let mut counts = vec![0f64; DRAWS * n_groups];
         for draw in counts.chunks_exact_mut(n_groups.max(1)) {
@@ -79,24 +74,6 @@ impl Draws {
     }
 }
 
-/// The group of each sample and their number: by video where the ids tell it, that is where names up
-/// to their last mark are fewer than samples, and enough; else each sample is one.
-fn groups(ids: &[String]) -> (Vec<usize>, usize) {
-    let video = |id: &String| id.rfind(PARTS).map_or(id.clone(), |at| id[..at].to_owned());
-    let mut known = HashMap::new();
-    let group: Vec<_> = ids
-        .iter()
-        .map(|id| {
-            let next = known.len();
-            *known.entry(video(id)).or_insert(next)
-        })
-        .collect();
-    match known.len() {
-        n if n >= FEWEST_GROUPS => (group, n),
-        _ => ((0..ids.len()).collect(), ids.len()),
-    }
-}
-
 /// The middle 95 % of `values`, and the two-sided probability that their like lie around 0.
 ///
 /// - `values`: differences over all draws
@@ -129,20 +106,6 @@ mod tests {
 
     fn ids(names: impl Iterator<Item = String>) -> Vec<String> {
         names.collect()
-    }
-
-    #[test]
-    fn utterances_are_grouped_by_video_where_there_are_enough() {
-        let mosi = ids((0..60).map(|i| format!("Ci-AH_39fi3Y{}_{}", i % 12, i)));
-        assert_eq!(groups(&mosi).1, 12);
-        assert_eq!(groups(&mosi).0[..3], [0, 1, 2]);
-        let brackets = ids((0..60).map(|i| format!("video{}[{}]", i % 15, i)));
-        assert_eq!(groups(&brackets).1, 15);
-        for alone in
-            [ids((0..60).map(|i| format!("test_{i}"))), ids((0..60).map(|i| i.to_string()))]
-        {
-            assert_eq!(groups(&alone), ((0..60).collect(), 60));
-        }
     }
 
     /// The mean absolute error of n samples has the standard error s / sqrt(n); with videos of

@@ -279,3 +279,29 @@ fn masks_of_an_epoch_of_mosei_are_cheap() {
         println!("{seen} samples gathered in {:?}", start.elapsed());
     }
 }
+
+#[test]
+fn a_part_of_a_batch_is_what_its_samples_are_in_the_whole() {
+    let data = toy();
+    let corpus = corpus(&data);
+    for batch in corpus.train.epoch(Some(&masks()), order(1, 6, 2)) {
+        let part = batch.only(|row| row % 3 != 0);
+        let places: Vec<_> =
+            (0..batch.rows().len()).filter(|place| batch.rows()[*place] % 3 != 0).collect();
+        let Some(part) = part else {
+            assert!(places.is_empty());
+            continue;
+        };
+        assert_eq!(part.rows(), places.iter().map(|p| batch.rows()[*p]).collect::<Vec<_>>());
+        let (shown, whole) = (part.shown(), batch.shown());
+        check(&shown, shown.valid.size()[1]);
+        let (labels, all) = (part.targets(), batch.targets());
+        for (own, place) in (0..).zip(&places) {
+            assert_eq!(row(&shown, own), row(&whole, *place as i64));
+            let label = |targets: &cumdf_data::Targets, at| floats(&targets.distribution().get(at));
+            assert_eq!(label(labels, own), label(all, *place as i64));
+        }
+    }
+    let batch = corpus.train.epoch(None, order(1, 6, 1)).next().expect("a batch");
+    assert!(batch.only(|_| false).is_none());
+}

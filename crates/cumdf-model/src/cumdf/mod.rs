@@ -2,8 +2,9 @@
 //! both this; they differ in what guides them and in their losses.
 //!
 //! [`knowledge`] is MKE (Eq. 1-4), `unimodal` Eq. 11, `fusion` LG-MMT (Eq. 5-9), `maci` Eq. 12-16,
-//! `distil` the projections of Eq. 10. `docs/model.md` is the specification, equation by equation.
+//! `distil` the distances of Eq. 10, `committee` several networks that answer together. `docs/model.md` is the specification, equation by equation.
 
+mod committee;
 mod config;
 mod distil;
 mod fusion;
@@ -17,8 +18,9 @@ use anyhow::{Result, ensure};
 use cumdf_data::{Inputs, Targets};
 use tch::{Kind, Tensor, nn::Path};
 
+pub use committee::Committee;
 pub use config::{ConvActivation, LabelGate, ModelConfig, PoolNorm};
-pub use distil::{Distance, SrdProjection};
+pub use distil::{Distance, Srd, SrdProjection};
 pub use fusion::{PAIR_NAMES, PAIRS};
 pub use maci::{MeanAccumulator, batch_shares};
 

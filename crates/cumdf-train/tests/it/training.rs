@@ -1,14 +1,21 @@
 //! CUMDF's training: what stops a run, what its attributions say.
 
-use std::array::from_fn;
+use std::{array::from_fn, collections::BTreeMap};
 
-use cumdf_data::{Dataset, ModalitySet, TrainBatch, synthetic};
-use cumdf_model::{Answer, Predictor};
+use cumdf_data::{Dataset, Folds, Labels, ModalitySet, TrainBatch, synthetic};
+use cumdf_model::{
+    Answer, Predictor, checkpoint,
+    cumdf::{Committee, Guide},
+    loss,
+};
 use cumdf_train::{
+    config::Config,
     evaluate,
     fit::{Plan, TrainingData, fit},
     learner::{Learner, LossTerms},
-    pipeline,
+    learners::cumdf::{CumdfConfig, GuideOfTargets, Student, Teacher, TeacherTargets},
+    method::Context,
+    pipeline::{self, Place},
     run_dir::{Card, Existing, RunDir},
 };
 use serde_json::json;
@@ -38,6 +45,102 @@ fn attributions_rank_the_modalities_of_the_synthetic_corpus_as_its_truth_does() 
     let share: [f64; 3] = from_fn(|m| shares.iter().map(|s| f64::from(s[m])).sum::<f64>() / n);
     assert!(strength[0] > strength[1] && strength[1] > strength[2], "truth {strength:?}");
     assert!(share[0] > share[1] && share[1] > share[2], "shares {share:?}, truth {strength:?}");
+}
+
+/// Three networks, each without its third of the training split.
+const CROSS_FITTED: [&str; 4] = [
+    "teacher.folds=3",
+    "student.srd='relation'",
+    "student.teacher_guide='estimate'",
+    "student.teacher_share=0.6",
+];
+
+fn cross_fitted() -> Config {
+    tiny::resolve(&[&tiny::SETS[..], &CROSS_FITTED].concat().iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// The tensors of the last epoch's networks, by name.
+fn teacher(config: &Config, dataset: &Dataset) -> BTreeMap<String, Tensor> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place { until: Some("teacher".into()), ..Place::resuming(folder.path()) };
+    pipeline::train(config, &tiny::corpus(dataset), Device::Cpu, &place).expect("trained");
+    let last = folder.path().join("teacher/last.safetensors");
+    checkpoint::open(&last).expect("a checkpoint").tensors.into_iter().collect()
+}
+
+#[test]
+fn what_a_sample_is_taught_by_has_never_seen_its_label() {
+    let _alone = alone();
+    let (config, mut dataset) = (cross_fitted(), tiny::sentiment());
+    let folds = Folds::draw(&dataset.train.ids, 3, config.seed);
+    let before = teacher(&config, &dataset);
+    let Labels::Scores(scores) = &mut dataset.train.labels else { panic!("scores") };
+    for (row, score) in scores.iter_mut().enumerate().filter(|(row, _)| folds.of(*row) == 1) {
+        *score = if row % 2 == 0 { 3.0 } else { -3.0 };
+    }
+    let after = teacher(&config, &dataset);
+    let mut changed = [0; 3];
+    for (name, tensor) in before.iter().filter(|(name, _)| name.starts_with("member")) {
+        changed[Committee::member_of(name)] += usize::from(!tensor.equal(&after[name]));
+    }
+    assert!(changed[0] > 10 && changed[1] == 0 && changed[2] > 10, "{changed:?}");
+}
+
+#[test]
+fn a_cross_fitted_teacher_teaches_each_sample_by_its_own_network_and_answers_by_the_mean_of_all() {
+    let _alone = alone();
+    let (config, corpus) = (cross_fitted(), tiny::corpus(&tiny::sentiment()));
+    let settings: CumdfConfig = config.settings().expect("CUMDF's own");
+    let problem = pipeline::problem(&corpus);
+    let cx = Context {
+        problem: &problem,
+        train: &corpus.train,
+        device: Device::Cpu,
+        seed: config.seed,
+        stage: "teacher",
+        earlier: &[],
+    };
+    let teacher = Teacher::new(&settings, &cx).expect("a teacher");
+    let (nets, folds) = (teacher.nets(), teacher.folds());
+    let targets = TeacherTargets::of(nets, folds, GuideOfTargets::Estimate, &corpus.train);
+    let all = corpus.train.complete_batches(1000).next().expect("a batch");
+    let each: Vec<Tensor> = nets
+        .members()
+        .iter()
+        .map(|net| net.predict(&all.complete()).into_tensor())
+        .collect();
+    let mean = (&each[0] + &each[1] + &each[2]) / 3.0;
+    let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-6;
+    assert!(close(&mean, teacher.predictor().predict(&all.complete()).tensor()));
+    for (place, row) in all.rows().iter().enumerate() {
+        let own = each[folds.of(*row)].get(place as i64);
+        assert!(close(&own, &targets.probs.get(*row as i64)), "sample {row}");
+        assert_eq!(targets.fold.int64_value(&[*row as i64]), folds.of(*row) as i64);
+    }
+
+    // What the student is trained towards, in its loss.
+    let student = Student::new(&settings, &cx, Some(targets)).expect("a student");
+    let probs = TeacherTargets::of(nets, folds, GuideOfTargets::Estimate, &corpus.train).probs;
+    let label = corpus.train.all_targets();
+    let target = (label.distribution() * 0.4 + &probs * 0.6).index_select(0, &all.index);
+    let bins = Tensor::arange_start(-3, 4, (Kind::Float, Device::Cpu));
+    let score = label.score().expect("scores") * 0.4 + probs.matmul(&bins) * 0.6;
+    tch::manual_seed(5);
+    let terms = student.terms(&all.complete(), all.targets(), &all.index).values();
+    tch::manual_seed(5);
+    let logits = student.net().forward(&all.complete(), Guide::Estimate, true).logits;
+    assert!(close(&terms["task"], &loss::cross_entropy(&logits, &target)));
+    let score = score.index_select(0, &all.index);
+    assert!(close(&terms["score"], &loss::expected_score(&logits, &bins, &score)));
+    assert!(terms.contains_key("srd_fused") && terms.contains_key("srd_modalities"));
+}
+
+#[test]
+fn vectors_of_several_teachers_are_compared_by_their_relations_alone() {
+    let sets = ["teacher.folds=3", "student.srd='cosine'"].map(str::to_owned);
+    let error = Config::resolve(None, None, None, &sets).expect_err("three spaces").to_string();
+    assert!(error.contains("student.srd = \"relation\""), "{error}");
+    assert!(Config::resolve(None, None, None, &["teacher.folds=9".into()]).is_err());
 }
 
 /// A learner that fails on purpose, and the smallest that the trainer takes.

@@ -7,7 +7,7 @@ use cumdf_data::{Corpus, EpochOrder, Modality, MrmsConfig, Task};
 use cumdf_model::{
     Answer, Predictor as _, checkpoint,
     cumdf::{
-        ConvActivation, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, SrdProjection,
+        ConvActivation, Guide, LabelGate, ModelConfig, PAIR_NAMES, PoolNorm, Srd, SrdProjection,
         batch_shares,
     },
 };
@@ -19,7 +19,7 @@ use cumdf_train::{
     pipeline,
     policy::{Clip, TrainConfig},
 };
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::common::{
     Golden, close, close_gradients, context, emotions, flags, gradient_norm, integer, number,
@@ -63,7 +63,9 @@ impl Golden {
             maci: true,
         };
         let float = |key: &str| number(&case[key]);
+        config.student.srd = Srd::Cosine;
         config.student.srd_projection = SrdProjection::Both;
+        config.student.teacher_share = 0.0;
         config.loss.reg = float("reg");
         config.loss.cou = float("cou");
         config.loss.srd = float("srd");
@@ -91,8 +93,12 @@ impl Golden {
     fn student(&self, corpus: &Corpus) -> Student {
         let problem = pipeline::problem(corpus);
         let three = |t: Tensor| -> [Tensor; 3] { from_fn(|i| t.get(i as i64)) };
+        let fused = self.get("teacher.fused");
+        let n = fused.size()[0];
         let targets = TeacherTargets {
-            fused: self.get("teacher.fused"),
+            probs: Tensor::zeros([n, problem.shape.n_classes()], (Kind::Float, Device::Cpu)),
+            fold: Tensor::zeros([n], (Kind::Int64, Device::Cpu)),
+            fused,
             pairs: self.flag("lg_mmt").then(|| three(self.get("teacher.pairs"))),
             modalities: three(self.get("teacher.modalities")),
         };

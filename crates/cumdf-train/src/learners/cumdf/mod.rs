@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use cumdf_data::MrmsConfig;
 use cumdf_model::{
     Predictor, Shape,
-    cumdf::{Cumdf, ModelConfig, SrdProjection},
+    cumdf::{Committee, Cumdf, ModelConfig, Srd, SrdProjection},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,10 +17,12 @@ use tch::nn::Path;
 pub use student::{Student, TeacherTargets};
 pub use teacher::Teacher;
 
+use teacher::MOST_FOLDS;
+
 use crate::{
     learner::Learner,
     method::{self, Context, Entry, Method, recipe},
-    policy::{TrainConfig, epochs_problem},
+    policy::{Clip, TrainConfig, epochs_problem},
     stage::{Judged, Sees, Shown, Stage},
 };
 
@@ -34,7 +36,7 @@ pub const ENTRY: Entry = Entry {
     name: "cumdf",
     title: "CUMDF",
     about: "label-guided fusion, a teacher on complete and a student on incomplete data (the paper)",
-    formula: 1,
+    formula: 2,
     recipes: &[recipe!("recommended", Any), recipe!("paper", Any)],
     read: method::read::<CumdfConfig>,
 };
@@ -67,6 +69,10 @@ pub struct TeacherConfig {
     pub epochs: u32,
     /// Share of training samples guided by their true label, in [0, 1].
     pub oracle_rate: f64,
+    /// Number of networks, each trained without its own part of the training split, on which it then
+    /// teaches; 1 is one network that teaches what it has seen, as the paper has it. Dao et al.,
+    /// "Knowledge Distillation as Semiparametric Inference" (ICLR 2021).
+    pub folds: u32,
 }
 
 /// The student's own settings.
@@ -77,8 +83,25 @@ pub struct StudentConfig {
     pub epochs: u32,
     /// Whether a teacher is trained first and distilled.
     pub distillation: bool,
+    /// What guides the teacher while it says what the student is to learn.
+    pub teacher_guide: GuideOfTargets,
+    /// Share of the teacher's answer in what task, score and uni-modal terms are trained towards, in
+    /// [0, 1]; the true label has the rest. Paper: 0.
+    pub teacher_share: f64,
+    /// What Eq. 10 compares.
+    pub srd: Srd,
     /// Which side of the cosine in Eq. 10 goes through a learned projection.
     pub srd_projection: SrdProjection,
+}
+
+/// What guides the teacher while it says what the student is to learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuideOfTargets {
+    /// The true label, as the paper has it.
+    Label,
+    /// Its own estimate, as at evaluation.
+    Estimate,
 }
 
 /// Weights of the loss terms (Eq. 10, 17, 19). The task's cross-entropy has weight 1.
@@ -106,12 +129,32 @@ pub struct LossConfig {
 }
 
 impl CumdfConfig {
+    /// How the teacher is optimised: each of several networks by itself.
+    fn teacher_train(&self) -> TrainConfig {
+        let mut train = self.train.clone();
+        if let (Clip::Norm(most), true) = (train.clip, self.teacher.folds > 1) {
+            train.clip = Clip::NormPerGroup(most);
+        }
+        train
+    }
+
     /// What the teacher reads of the settings.
     fn teacher_settings(&self) -> Value {
         let LossConfig { reg, uni, score, norms, .. } = &self.loss;
         json!({
             "model": self.model, "train": self.train, "teacher": self.teacher,
             "loss": { "reg": reg, "uni": uni, "score": score, "norms": norms },
+        })
+    }
+
+    /// Why the student cannot compare its vectors with those of a teacher of `folds` networks, if so.
+    fn vectors_of_several(&self, folds: usize) -> Option<String> {
+        let compares = self.loss.srd != 0.0 && self.student.srd == Srd::Cosine;
+        (folds > 1 && compares).then(|| {
+            format!(
+                "a teacher of {folds} networks has {folds} spaces of vectors, which no cosine compares \
+                 with the student's: set student.srd = \"relation\", loss.srd = 0 or teacher.folds = 1"
+            )
         })
     }
 
@@ -130,7 +173,7 @@ impl Method for CumdfConfig {
             name: TEACHER,
             epochs: self.teacher.epochs,
             sees: Sees::Complete,
-            train: self.train.clone(),
+            train: self.teacher_train(),
             judged: Judged::Complete, // it sees complete data, so complete data choose it
             settings: self.teacher_settings(),
         };
@@ -156,6 +199,17 @@ impl Method for CumdfConfig {
         let rate = self.teacher.oracle_rate;
         if !(0.0..=1.0).contains(&rate) {
             bad.push(format!("teacher.oracle_rate = {rate}: must lie in [0, 1]"));
+        }
+        let folds = self.teacher.folds;
+        if !(1..=MOST_FOLDS).contains(&(folds as usize)) {
+            bad.push(format!("teacher.folds = {folds}: must lie in 1 to {MOST_FOLDS}"));
+        }
+        let share = self.student.teacher_share;
+        if !(0.0..=1.0).contains(&share) {
+            bad.push(format!("student.teacher_share = {share}: must lie in [0, 1]"));
+        }
+        if self.student.distillation {
+            bad.extend(self.vectors_of_several(folds as usize));
         }
         bad.extend(self.masks.check().err().map(|err| format!("masks.{err}")));
         let l = &self.loss;
@@ -209,7 +263,12 @@ impl Method for CumdfConfig {
         })
     }
 
-    fn network(&self, _stage: &str, vs: &Path, shape: &Shape) -> Result<Box<dyn Predictor>> {
-        Ok(Box::new(Cumdf::new(vs, &self.model, shape)?))
+    fn network(&self, stage: &str, vs: &Path, shape: &Shape) -> Result<Box<dyn Predictor>> {
+        Ok(match stage {
+            TEACHER => {
+                Box::new(Committee::new(vs, self.teacher.folds as usize, &self.model, shape)?)
+            }
+            _ => Box::new(Cumdf::new(vs, &self.model, shape)?),
+        })
     }
 }

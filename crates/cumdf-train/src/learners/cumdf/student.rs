@@ -2,20 +2,20 @@
 
 use std::array::from_fn;
 
-use anyhow::{Context as _, Result, ensure};
-use cumdf_data::{Inputs, Modality, Targets, TrainBatch, TrainSet};
+use anyhow::{Context as _, Result, bail, ensure};
+use cumdf_data::{Folds, Inputs, Modality, Targets, TrainBatch, TrainSet};
 use cumdf_model::{
     Predictor, checkpoint,
-    cumdf::{Cumdf, Distance, Guide, PAIR_NAMES, Pass, SrdProjection, batch_shares},
+    cumdf::{Committee, Cumdf, Distance, Guide, PAIR_NAMES, Pass, Srd, batch_shares},
     loss,
 };
 use tch::{
-    Device, Kind, Tensor,
+    Kind, Tensor,
     nn::{Path, VarStore},
 };
 
 use super::{
-    CumdfConfig, LossConfig,
+    CumdfConfig, GuideOfTargets, LossConfig,
     teacher::{bin_scores, common_terms, refresh_means},
 };
 use crate::{
@@ -33,6 +33,7 @@ pub struct Student {
     bin_scores: Option<Tensor>,
     scratch: VarStore, // the projections of distillation
     distillation: Option<Distillation>,
+    labels: Option<Targets>, // of all samples, mixed with the teacher's answers
 }
 
 impl Student {
@@ -49,17 +50,22 @@ impl Student {
         let shape = &cx.problem.shape;
         let net = Cumdf::new(&vs.root(), &config.model, shape)?;
         let scratch = VarStore::new(cx.device);
+        let bin_scores = bin_scores(shape, cx.device);
+        let share = config.student.teacher_share;
+        let labels = targets.as_ref().filter(|_| share > 0.0).map(|targets| {
+            cx.train.all_targets().mixed(share, &targets.probs, bin_scores.as_ref())
+        });
         let distillation = targets.map(|targets| {
-            let projection = config.student.srd_projection;
             let root = scratch.root() / "distil";
-            Distillation::new(&root, config.model.hidden_dim, projection, targets)
+            Distillation::new(&root, config, targets)
         });
         Ok(Self {
             net,
             weights: config.loss.clone(),
-            bin_scores: bin_scores(shape, cx.device),
+            bin_scores,
             scratch,
             distillation,
+            labels,
             vs,
         })
     }
@@ -109,7 +115,9 @@ impl Student {
         let weights = &self.weights;
         let pass = self.net.forward(inputs, Guide::Estimate, true);
         let mut terms = LossTerms::default();
-        common_terms(&mut terms, &self.net, &pass, targets, weights, self.bin_scores.as_ref());
+        let mixed = self.labels.as_ref().map(|labels| labels.at(index));
+        let taught = mixed.as_ref().unwrap_or(targets);
+        common_terms(&mut terms, &self.net, &pass, taught, weights, self.bin_scores.as_ref());
         let weighs = self.distillation.is_some() && weights.srd * weights.srd_modalities != 0.0;
         let reads_shares = weights.cou != 0.0 || weighs;
         let shares = (self.net.config().maci && reads_shares).then(|| {
@@ -125,16 +133,20 @@ impl Student {
     }
 }
 
-/// What the frozen teacher says of every training sample, computed once: complete view, dropout
-/// off, guided by the true label.
+/// What the frozen teacher says of every training sample, computed once: complete view, dropout off.
+/// Where the teacher is several networks, a sample's is the one that never saw it.
 #[derive(Debug)]
 pub struct TeacherTargets {
+    /// `y^ [N, C]`.
+    pub probs: Tensor,
     /// `H [N, 3d]`.
     pub fused: Tensor,
     /// `GAP(H_mn) [N, d]` of the pairs la, lv, av; none without LG-MMT.
     pub pairs: Option<[Tensor; 3]>,
     /// `GAP(X~_m) [N, d]` per modality.
     pub modalities: [Tensor; 3],
+    /// Which network each sample has, `[N]` i64.
+    pub fold: Tensor,
 }
 
 impl TeacherTargets {
@@ -142,56 +154,96 @@ impl TeacherTargets {
     ///
     /// # Errors
     /// When it is no teacher, or was trained on other data, or differs in a size that Eq. 10
-    /// compares.
+    /// compares, or is several networks whose vectors are to be compared with the student's.
     pub fn load(config: &CumdfConfig, teacher: &Trained, cx: &Context) -> Result<Self> {
-        let read = || -> Result<Cumdf> {
+        let read = || -> Result<(Committee, Folds)> {
             let (checkpoint, theirs) = teacher.open(super::ENTRY.name, cx)?;
+            let seed = theirs.seed;
             let theirs: CumdfConfig = theirs.settings()?;
-            let (theirs, ours) = (theirs.model, &config.model);
+            let (model, ours) = (&theirs.model, &config.model);
             ensure!(
-                (theirs.hidden_dim, theirs.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
+                (model.hidden_dim, model.lg_mmt) == (ours.hidden_dim, ours.lg_mmt),
                 "{} has model.hidden_dim = {} and model.lg_mmt = {}, the student {} and {}: they \
                  must agree",
                 teacher.path.display(),
-                theirs.hidden_dim,
-                theirs.lg_mmt,
+                model.hidden_dim,
+                model.lg_mmt,
                 ours.hidden_dim,
                 ours.lg_mmt
             );
+            let n = theirs.teacher.folds as usize;
+            if let Some(problem) = config.vectors_of_several(n) {
+                bail!("{}: {problem}", teacher.path.display());
+            }
             let vs = VarStore::new(cx.device);
-            let net = Cumdf::new(&vs.root(), &theirs, &cx.problem.shape)?;
+            let nets = Committee::new(&vs.root(), n, model, &cx.problem.shape)?;
             checkpoint::restore(&vs, &checkpoint.tensors)
                 .with_context(|| teacher.path.display().to_string())?;
-            Ok(net)
+            Ok((nets, Folds::draw(cx.train.ids(), n, seed)))
         };
-        let net = read().context("cannot use the teacher")?;
-        Ok(Self::of(&net, cx.train))
+        let (nets, folds) = read().context("cannot use the teacher")?;
+        Ok(Self::of(&nets, &folds, config.student.teacher_guide, cx.train))
     }
 
     /// Runs `teacher` over the training split.
-    pub fn of(teacher: &Cumdf, train: &TrainSet) -> Self {
+    ///
+    /// - `folds`: the part of the split that each of its networks never saw
+    pub fn of(
+        teacher: &Committee,
+        folds: &Folds,
+        guide: GuideOfTargets,
+        train: &TrainSet,
+    ) -> Self {
         let _guard = tch::no_grad_guard();
-        let (mut rows, mut fused) = (Vec::new(), Vec::new());
+        let (mut rows, mut probs, mut fused, mut fold) = (vec![], vec![], vec![], vec![]);
         let mut modalities: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
         let mut pairs: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
         let batch_size = evaluate::batch_size(teacher, train.steps(), train.dims());
         for batch in train.complete_batches(batch_size) {
-            let pass = teacher.forward(&batch.complete(), Guide::Oracle(batch.targets()), false);
-            for (all, own) in pairs.iter_mut().zip(pass.pairs().into_iter().flatten()) {
-                all.push(own.shallow_clone());
+            for (k, net) in teacher.members().iter().enumerate() {
+                let Some(own) = batch.only(|row| folds.of(row) == k) else { continue };
+                let guide = match guide {
+                    GuideOfTargets::Label => Guide::Oracle(own.targets()),
+                    GuideOfTargets::Estimate => Guide::Estimate,
+                };
+                let pass = net.forward(&own.complete(), guide, false);
+                for (all, own) in pairs.iter_mut().zip(pass.pairs().into_iter().flatten()) {
+                    all.push(own.shallow_clone());
+                }
+                for (all, own) in modalities.iter_mut().zip(pass.pooled) {
+                    all.push(own);
+                }
+                probs.push(pass.logits.softmax(-1, Kind::Float));
+                fused.push(pass.fused);
+                fold.push(own.index.full_like(k as i64));
+                rows.push(own.index);
             }
-            for (all, own) in modalities.iter_mut().zip(pass.pooled) {
-                all.push(own);
-            }
-            fused.push(pass.fused);
-            rows.push(batch.index);
         }
         let order = Tensor::cat(&rows, 0).argsort(0, false);
         let table = |parts: &Vec<Tensor>| Tensor::cat(parts, 0).index_select(0, &order);
         Self {
+            probs: table(&probs),
             fused: table(&fused),
             modalities: modalities.each_ref().map(table),
             pairs: (!pairs[0].is_empty()).then(|| pairs.each_ref().map(table)),
+            fold: table(&fold),
+        }
+    }
+
+    /// The vectors of each network less their mean over its own samples.
+    fn centred(self) -> Self {
+        let n = self.fold.max().int64_value(&[]) + 1;
+        let of = self.fold.one_hot(n).to_kind(Kind::Float); // [N, K]
+        let counts = of.sum_dim_intlist([0i64].as_slice(), false, Kind::Float).clamp_min(1.0);
+        let centre = |x: &Tensor| {
+            let means = of.transpose(0, 1).matmul(x) / counts.unsqueeze(1); // [K, d]
+            x - of.matmul(&means)
+        };
+        Self {
+            fused: centre(&self.fused),
+            pairs: self.pairs.as_ref().map(|pairs| pairs.each_ref().map(centre)),
+            modalities: self.modalities.each_ref().map(centre),
+            ..self
         }
     }
 }
@@ -206,13 +258,18 @@ struct Distillation {
 }
 
 impl Distillation {
-    fn new(vs: &Path, dim: i64, which: SrdProjection, targets: TeacherTargets) -> Self {
-        let at = |name: &str, dim: i64| Distance::new(&(vs / name), dim, which);
+    fn new(vs: &Path, config: &CumdfConfig, targets: TeacherTargets) -> Self {
+        let (dim, student) = (config.model.hidden_dim, &config.student);
+        let at =
+            |name: &str, dim| Distance::new(&(vs / name), dim, student.srd, student.srd_projection);
         Self {
             fused: at("fused", 3 * dim),
             pairs: targets.pairs.is_some().then(|| PAIR_NAMES.map(|name| at(name, dim))),
-            targets,
             modalities: Modality::ALL.map(|m| at(m.name(), dim)),
+            targets: match student.srd {
+                Srd::Cosine => targets,
+                Srd::Relation => targets.centred(),
+            },
         }
     }
 
@@ -226,16 +283,16 @@ impl Distillation {
         weights: &LossConfig,
     ) {
         let row = |table: &Tensor| table.index_select(0, index);
-        let targets = &self.targets;
+        let (targets, fold) = (&self.targets, row(&self.targets.fold));
         terms.add("srd_fused", weights.srd * weights.srd_fused, || {
-            self.fused.forward(&pass.fused, &row(&targets.fused)).mean(Kind::Float)
+            self.fused.forward(&pass.fused, &row(&targets.fused), &fold, None)
         });
         if let (Some(own), Some(student), Some(teacher)) =
             (&self.pairs, pass.pairs(), &targets.pairs)
         {
             terms.add("srd_pairs", weights.srd * weights.srd_pairs, || {
-                let each = (0..3)
-                    .map(|p| own[p].forward(&student[p], &row(&teacher[p])).mean(Kind::Float));
+                let each =
+                    (0..3).map(|p| own[p].forward(&student[p], &row(&teacher[p]), &fold, None));
                 each.reduce(|sum, term| sum + term).expect("three pairs")
             });
         }
@@ -243,26 +300,25 @@ impl Distillation {
             let present = pass.available.unbind(1);
             let means = from_fn::<_, 3, _>(|m| {
                 let teacher = row(&targets.modalities[m]);
-                loss::masked_mean(
-                    &self.modalities[m].forward(&pass.pooled[m], &teacher),
-                    &present[m],
-                )
+                let level = &self.modalities[m];
+                level.forward(&pass.pooled[m], &teacher, &fold, Some(&present[m]))
             });
-            let weight = modality_weights(shares, pass.logits.device());
+            let weight = modality_weights(shares, &pass.available);
             (Tensor::stack(&means, 0) * weight).sum(Kind::Float)
         });
     }
 }
 
-/// `(1 - X_con,m) / sum (1 - X_con,m')`, `[3]`, gradient stopped: more weight to the modality that
-/// is used less; equal without MACI.
-fn modality_weights(shares: Option<&Tensor>, device: Device) -> Tensor {
-    match shares {
-        Some(shares) => {
-            let unused: Tensor = 1.0 - shares.detach();
-            let sum = unused.sum(Kind::Float);
-            unused / sum
-        }
-        None => Tensor::full([3], 1.0 / 3.0, (Kind::Float, device)),
-    }
+/// `(1 - X_con,m) / sum (1 - X_con,m')` over the modalities that are there in the batch, `[3]`,
+/// gradient stopped: more weight to the modality that is used less; equal without MACI.
+///
+/// - `available`: `[B, 3]` bool
+fn modality_weights(shares: Option<&Tensor>, available: &Tensor) -> Tensor {
+    let there = available.any_dim(0, false).to_kind(Kind::Float); // [3]
+    let unused = match shares {
+        Some(shares) => (1.0 - shares.detach()).clamp_min(1e-6) * there, // one may have all
+        None => there,
+    };
+    let sum = unused.sum(Kind::Float);
+    unused / sum
 }

@@ -1,10 +1,11 @@
-//! The teacher: the network on complete data, guided by true labels part of the time.
+//! The teacher: the network on complete data, guided by true labels part of the time; or several of
+//! them, each of which never sees its own part of the training split.
 
 use anyhow::Result;
-use cumdf_data::{Targets, TrainBatch, TrainSet};
+use cumdf_data::{Folds, Targets, TrainBatch, TrainSet};
 use cumdf_model::{
     Predictor, Shape,
-    cumdf::{Cumdf, Guide, Pass},
+    cumdf::{Committee, Cumdf, Guide, Pass},
     loss,
 };
 use tch::{Device, Kind, Tensor, nn::VarStore};
@@ -12,15 +13,22 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 use super::{CumdfConfig, LossConfig};
 use crate::{
     evaluate,
-    learner::{Learner, LossTerms},
+    learner::{Learner, LossTerms, REST},
     method::Context,
 };
 
-/// Trains the network on complete views (Eq. 18, and Eq. 17's penalty).
+/// The groups of a teacher's parameters, one for each network, so that each is clipped by itself.
+const GROUPS: [&str; 8] =
+    ["member0", "member1", "member2", "member3", "member4", "member5", "member6", "member7"];
+/// The most networks that one teacher can be.
+pub(super) const MOST_FOLDS: usize = GROUPS.len();
+
+/// Trains the network on complete views (Eq. 18, and Eq. 17's penalty), one for each fold.
 #[derive(Debug)]
 pub struct Teacher {
     vs: VarStore,
-    net: Cumdf,
+    nets: Committee,
+    folds: Folds,
     oracle_rate: f64,
     weights: LossConfig,
     bin_scores: Option<Tensor>, // [C], sentiment only
@@ -33,10 +41,11 @@ impl Teacher {
     /// When the configured sizes are impossible.
     pub fn new(config: &CumdfConfig, cx: &Context) -> Result<Self> {
         let vs = VarStore::new(cx.device);
-        let shape = &cx.problem.shape;
-        let net = Cumdf::new(&vs.root(), &config.model, shape)?;
+        let (shape, n) = (&cx.problem.shape, config.teacher.folds as usize);
+        let nets = Committee::new(&vs.root(), n, &config.model, shape)?;
         Ok(Self {
-            net,
+            nets,
+            folds: Folds::draw(cx.train.ids(), n, cx.seed),
             oracle_rate: config.teacher.oracle_rate,
             weights: config.loss.clone(),
             bin_scores: bin_scores(shape, cx.device),
@@ -44,9 +53,24 @@ impl Teacher {
         })
     }
 
-    /// The network.
-    pub fn net(&self) -> &Cumdf {
-        &self.net
+    /// The network, or the networks of all folds.
+    pub fn nets(&self) -> &Committee {
+        &self.nets
+    }
+
+    /// The part of the training split that each network does not see.
+    pub fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    fn terms(&self, net: &Cumdf, batch: &TrainBatch) -> LossTerms {
+        let targets = batch.targets();
+        let oracle = Tensor::rand([batch.len()], (Kind::Float, self.vs.device()));
+        let oracle = oracle.lt(self.oracle_rate);
+        let pass = net.forward(&batch.complete(), Guide::Mixed(targets, &oracle), true);
+        let mut terms = LossTerms::default();
+        common_terms(&mut terms, net, &pass, targets, &self.weights, self.bin_scores.as_ref());
+        terms
     }
 }
 
@@ -60,33 +84,33 @@ impl Learner for Teacher {
         &self.vs
     }
 
+    fn group(&self, variable: &str) -> &'static str {
+        match self.nets.members() {
+            [_] => REST,
+            _ => GROUPS[Committee::member_of(variable)],
+        }
+    }
+
     fn predictor(&self) -> &dyn Predictor {
-        &self.net
+        &self.nets
     }
 
     fn loss(&mut self, batch: &TrainBatch) -> LossTerms {
-        let targets = batch.targets();
-        let oracle = Tensor::rand([batch.len()], (Kind::Float, self.vs.device()));
-        let oracle = oracle.lt(self.oracle_rate);
-        let pass = self.net.forward(&batch.complete(), Guide::Mixed(targets, &oracle), true);
-        let mut terms = LossTerms::default();
-        common_terms(
-            &mut terms,
-            &self.net,
-            &pass,
-            targets,
-            &self.weights,
-            self.bin_scores.as_ref(),
-        );
-        terms
+        if let [alone] = self.nets.members() {
+            return self.terms(alone, batch);
+        }
+        let members = self.nets.members().iter().enumerate();
+        let seen = members.filter_map(|(k, net)| Some((net, batch.only(|row| self.folds.of(row) != k)?)));
+        LossTerms::together(seen.map(|(net, batch)| self.terms(net, &batch)).collect())
     }
 
     fn seal(&mut self, train: &TrainSet) {
-        refresh_means(&mut self.net, train);
+        self.nets.members_mut().iter_mut().for_each(|net| refresh_means(net, train));
     }
 
     fn floats_per_sample(&self, steps: i64) -> f64 {
-        self.net.config().floats_per_sample(steps, true)
+        let each = |net: &Cumdf| net.config().floats_per_sample(steps, true);
+        self.nets.members().iter().map(each).sum()
     }
 }
 
