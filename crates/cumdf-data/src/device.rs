@@ -69,6 +69,15 @@ impl Corpus {
         })
     }
 
+    /// The split to predict; `None` for the training split, which is no such.
+    pub fn eval(&self, split: Split) -> Option<&EvalSet> {
+        match split {
+            Split::Train => None,
+            Split::Valid => Some(&self.valid),
+            Split::Test => Some(&self.test),
+        }
+    }
+
     /// The labels of a split, for metrics.
     pub fn labels(&self, split: Split) -> &Labels {
         &self.labels[split.index()]

@@ -132,7 +132,7 @@ pub(super) fn section(
     };
     let draws = Draws::new(source.ids());
     section.comparisons = compare(measured, s, rows, layout, &section, &draws)?;
-    section.notes.push(notes::compared(&section, &draws));
+    section.notes.push(notes::compared(&section, &draws, source.split));
     section.notes.extend(notes::first_look(&measured.shortened[s]));
     section.notes.extend(rows.iter().filter_map(|v| notes::partly_failed(measured, s, v)));
     Ok(section)

@@ -4,6 +4,7 @@
 mod all;
 pub mod datasets;
 mod efficiency;
+mod experiment;
 pub mod figure3;
 pub mod figure4;
 mod layout;
@@ -50,6 +51,9 @@ pub enum Artefact {
     Figure3(figure3::Args),
     /// Figure 4: cases. What was seen of a sample, and what two models made of it.
     Figure4(figure4::Args),
+    /// An experiment: arms that differ in settings, compared on the validation split.
+    #[command(after_long_help = experiment::EXAMPLES)]
+    Experiment(experiment::Args),
     /// What the methods cost: parameters, arithmetic, memory, time.
     #[command(after_long_help = efficiency::EXAMPLES)]
     Efficiency(Args),
@@ -64,6 +68,7 @@ impl Artefact {
         match self {
             Self::Figure3(args) => &mut args.grid,
             Self::Figure4(args) => &mut args.grid,
+            Self::Experiment(args) => &mut args.grid,
             Self::Table1(args)
             | Self::Table2(args)
             | Self::Table3(args)
@@ -77,6 +82,7 @@ impl Artefact {
         match self {
             Self::Figure3(args) => &mut args.out,
             Self::Figure4(args) => &mut args.out,
+            Self::Experiment(args) => &mut args.out,
             Self::Table1(args)
             | Self::Table2(args)
             | Self::Table3(args)
@@ -96,6 +102,7 @@ impl Artefact {
             Self::Table3(args) => table3::run(args),
             Self::Figure3(args) => figure3::run(args),
             Self::Figure4(args) => figure4::run(args),
+            Self::Experiment(args) => experiment::run(args),
             Self::Efficiency(args) => efficiency::run(args),
             Self::All(args) => all::run(args),
         }
@@ -112,6 +119,7 @@ impl Artefact {
             Self::Table3(args) => table3::wanted(args)?.plan(out),
             Self::Figure3(args) => figure3::wanted(args)?.plan(out),
             Self::Figure4(args) => figure4::wanted(args)?.plan(out),
+            Self::Experiment(args) => experiment::wanted(args)?.plan(out),
             Self::Efficiency(args) => efficiency::wanted(args)?.plan(out),
             Self::All(args) => all::plan(args, out),
         }

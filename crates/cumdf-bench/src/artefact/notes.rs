@@ -1,6 +1,6 @@
 //! What is written below Table 1: what its rows rest on, and what to think of when reading them.
 
-use cumdf_data::ModalitySet;
+use cumdf_data::{ModalitySet, Split};
 use cumdf_train::metrics::{Metric, Metrics};
 
 use crate::{
@@ -123,7 +123,7 @@ pub(super) fn seeds(n_seeds: usize) -> String {
 }
 
 /// How rows were compared.
-pub(super) fn compared(section: &Section, draws: &Draws) -> String {
+pub(super) fn compared(section: &Section, draws: &Draws, split: Split) -> String {
     let metrics = section.comparisons.iter().map(|c| section.metrics[c.metric].label());
     let mut metrics: Vec<_> = metrics.collect();
     metrics.dedup();
@@ -136,7 +136,7 @@ pub(super) fn compared(section: &Section, draws: &Draws) -> String {
         false => "for these trainings: one seed does not tell what another would give",
     };
     format!(
-        "more than chance ({}): a paired bootstrap of the test split ({groups}, {DRAWS} times) has p \
+        "more than chance ({}): a paired bootstrap of the {split} split ({groups}, {DRAWS} times) has p \
          of at most {LEVEL} after Holm's correction over all such pairs of the metric, {seeds}",
         metrics.join(", ")
     )

@@ -95,7 +95,7 @@ pub(crate) fn table(measured: &Measured, rows: &[Variant]) -> Result<Table> {
 }
 
 /// The seven conditions with all frames, and what sums them up.
-fn columns(source: &Source) -> Vec<Shown> {
+pub(super) fn columns(source: &Source) -> Vec<Shown> {
     layout::conditions(source, |condition| evaluate::view(condition, 0.0))
 }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use cumdf_data::files;
+use cumdf_data::{Split, files};
 use cumdf_train::{
     config::{Config, DataConfig},
     registry,
@@ -245,7 +245,9 @@ impl Cell {
     /// Removes what killed processes left half written.
     pub fn sweep(&self) {
         files::sweep(&self.dir);
-        files::sweep(&self.dir.join(store::FOLDER));
+        for split in Split::ALL {
+            files::sweep(&store::folder(&self.dir, split));
+        }
     }
 
     /// Refuses a folder in which another process works.

@@ -1,5 +1,5 @@
 //! What the hidden subcommand `cell` does: it trains one cell, if that is still to be done, and
-//! predicts the test split under the views that are still missing.
+//! predicts the test split, or for an experiment the validation split, under the views that are still missing.
 //!
 //! A cell runs in a process of its own, by default with one thread. libtorch's random generator is global to a
 //! process, so two trainings cannot share one; and models this small gain more from two processes
@@ -8,7 +8,7 @@
 use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cumdf_data::{Corpus, Dataset, View, border, interrupt};
+use cumdf_data::{Corpus, Dataset, EvalSet, Split, View, border, interrupt};
 use cumdf_model::Prior;
 use cumdf_train::{
     device, evaluate, memory,
@@ -43,6 +43,9 @@ pub struct Args {
     /// Device to compute on.
     #[arg(long)]
     device: String,
+    /// The split to predict.
+    #[arg(long)]
+    split: Split,
     /// Views to predict under, by their keys.
     #[arg(long = "view", value_parser = |key: &str| store::parse_key(key))]
     views: Vec<View>,
@@ -116,19 +119,22 @@ fn run(args: &Args) -> Result<()> {
         "{} changed while the table was being made; run the same command again",
         args.data.display()
     );
-    let missing = |corpus: &Corpus| {
-        let read = |view: &View| store::read(dir, view, &corpus.task, corpus.test.ids());
+    let views = &store::folder(dir, args.split);
+    let missing = |corpus: &Corpus, set: &EvalSet| {
+        let read = |view: &View| store::read(views, view, &corpus.task, set.ids());
         args.views.iter().copied().filter(|view| read(view).is_err()).collect::<Vec<_>>()
     };
+    let answered = |corpus| Corpus::eval(corpus, args.split).context("no split to predict");
     let method = identity["method"].as_str().unwrap_or_default();
     if let Some(fitted) = fitted::find(method) {
         let clip = identity["data"]["clip"].as_f64().unwrap_or_default();
         let corpus = Corpus::prepare(&dataset, clip, false, device)?;
         drop(dataset);
-        let views = missing(&corpus);
-        let answers = (fitted.answers)(&corpus, &views)?;
-        for (view, answers) in views.iter().zip(answers) {
-            store::write(dir, view, &corpus.task, corpus.test.ids(), &answers)?;
+        let set = answered(&corpus)?;
+        let missing = missing(&corpus, set);
+        let answers = (fitted.answers)(&corpus, set, &missing)?;
+        for (view, answers) in missing.iter().zip(answers) {
+            store::write(views, view, &corpus.task, set.ids(), &answers)?;
         }
         return Ok(());
     }
@@ -153,14 +159,15 @@ fn run(args: &Args) -> Result<()> {
             trained
         }
     };
-    predict(args, &trained, &identity, &corpus, &missing(&corpus), device)
+    let set = answered(&corpus)?;
+    predict(args, &trained, &identity, (&corpus, set), &missing(&corpus, set), device)
 }
 
 fn predict(
     args: &Args,
     trained: &Trained,
     identity: &Value,
-    corpus: &Corpus,
+    (corpus, set): (&Corpus, &EvalSet),
     views: &[View],
     device: Device,
 ) -> Result<()> {
@@ -173,15 +180,16 @@ fn predict(
         path.display()
     );
     let prior: &Prior = &loaded.header.data.prior;
+    let folder = store::folder(&args.dir, args.split);
     for view in views {
-        let predicted = evaluate::explain(loaded.predictor.as_ref(), prior, &corpus.test, view)?;
-        let ids = corpus.test.ids();
+        let predicted = evaluate::explain(loaded.predictor.as_ref(), prior, set, view)?;
+        let ids = set.ids();
         // The answers last: a view that has them is not tested again.
         if let Some(shares) = &predicted.attributions {
-            store::write_attributions(&args.dir, view, ids, shares)?;
+            store::write_attributions(&folder, view, ids, shares)?;
         }
-        store::write(&args.dir, view, &corpus.task, ids, &predicted.answers)?;
-        tracing::debug!("tested under {}", store::key(view));
+        store::write(&folder, view, &corpus.task, ids, &predicted.answers)?;
+        tracing::debug!("the {} split predicted under {}", args.split, store::key(view));
     }
     Ok(())
 }

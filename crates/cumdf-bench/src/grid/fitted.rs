@@ -1,7 +1,7 @@
 //! Floors that are solved for rather than trained: one result, whatever the seed.
 
 use anyhow::Result;
-use cumdf_data::{Corpus, View};
+use cumdf_data::{Corpus, EvalSet, View};
 use cumdf_train::{answers::Answers, linear::LinearFloor};
 
 /// A floor that needs no seed and no training.
@@ -11,8 +11,8 @@ pub struct Fitted {
     pub name: &'static str,
     /// Counts the changes of what it computes, as a method's formula does.
     pub formula: u32,
-    /// Its answers to the test split under each view, in file order.
-    pub answers: fn(&Corpus, &[View]) -> Result<Vec<Answers>>,
+    /// Its answers to a split under each view, in file order.
+    pub answers: fn(&Corpus, &EvalSet, &[View]) -> Result<Vec<Answers>>,
 }
 
 /// All of them.
@@ -24,8 +24,8 @@ pub fn find(name: &str) -> Option<&'static Fitted> {
 }
 
 /// Ridge or logistic regression on mean features, one model per condition.
-fn linear(corpus: &Corpus, views: &[View]) -> Result<Vec<Answers>> {
+fn linear(corpus: &Corpus, split: &EvalSet, views: &[View]) -> Result<Vec<Answers>> {
     let floor = LinearFloor::new(corpus);
-    let answers = |view: &View| floor.fit(view.condition)?.predict(&corpus.test, view);
+    let answers = |view: &View| floor.fit(view.condition)?.predict(split, view);
     views.iter().map(answers).collect()
 }

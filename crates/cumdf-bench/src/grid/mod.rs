@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use cumdf_data::{Task, View};
+use cumdf_data::{Split, Task, View};
 use cumdf_train::{
     answers::Answers,
     config::DataConfig,
@@ -113,6 +113,10 @@ pub struct Args {
     /// What a table is about.
     #[arg(skip = About::Anything)]
     pub about: About,
+
+    /// The split that is predicted: the test split, but for experiments.
+    #[arg(skip = Split::Test)]
+    pub split: Split,
 
     /// Whether a setting that no row has is passed over: another table of the same command has it.
     #[arg(skip)]
@@ -226,7 +230,7 @@ pub type Outcome = Result<Vec<Tested>, String>;
 /// A cell under one view.
 #[derive(Debug, Clone)]
 pub struct Tested {
-    /// What it could see of the test split.
+    /// What it could see of the samples.
     pub view: View,
     /// Its stored predictions.
     pub answers: Answers,
@@ -337,13 +341,13 @@ pub fn embedded(about: About) -> Result<DataConfig> {
 /// When a data set cannot be read.
 pub fn has_emotions(args: &Args) -> Result<bool> {
     let args = Args { about: About::Emotions, ..args.clone() };
-    let all = source::open_all(&args.config, &args.data, &args.sets())?;
+    let all = source::open_all(&args.config, &args.data, &args.sets(), args.split)?;
     Ok(all.iter().any(|source| About::Emotions.takes(source)))
 }
 
 /// The data sets that `args` name and the table is about.
 fn sources(args: &Args) -> Result<Vec<Source>> {
-    let all = source::open_all(&args.config, &args.data, &args.sets())?;
+    let all = source::open_all(&args.config, &args.data, &args.sets(), args.split)?;
     let (about, others): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|source| args.about.takes(source));
     let others: Vec<_> = others.iter().map(|source| source.dataset.as_str()).collect();

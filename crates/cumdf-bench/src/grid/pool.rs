@@ -76,7 +76,8 @@ impl Job<'_> {
     /// # Errors
     /// When there are none that can be read.
     pub fn answers(&self, view: &View) -> Result<Answers> {
-        store::read(&self.cell.dir, view, &self.source.task, self.source.ids())
+        let views = store::folder(&self.cell.dir, self.source.split);
+        store::read(&views, view, &self.source.task, self.source.ids())
     }
 
     /// The views without predictions, or with damaged ones.
@@ -239,6 +240,7 @@ impl Worker<'_> {
         let mut command = Command::new(this_program()?);
         command.arg("cell").arg("--dir").arg(&cell.dir).arg("--data").arg(&cell.data);
         command.args(["--device", self.device, "--threads", &threads]);
+        command.args(["--split", job.source.split.name()]);
         for view in job.missing() {
             command.args(["--view", &store::key(&view)]);
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Task};
+use cumdf_data::{Dataset, Labels, Modality, ModalitySet, Split, Task};
 use cumdf_train::{
     answers::Answers,
     config::{Config, DataConfig},
@@ -37,7 +37,9 @@ pub struct Source {
     pub constant: Metrics,
     /// Modalities of the training split.
     pub in_train: ModalitySet,
-    /// Modalities of the test split.
+    /// The split that is predicted.
+    pub split: Split,
+    /// Modalities of that split.
     pub in_test: ModalitySet,
     /// How a floor that has no recipe of its own reads the data.
     pub read: DataConfig,
@@ -58,12 +60,19 @@ struct Asked<'a> {
 
 /// Opens all data sets that `--data` and `--config` name, the synthetic one without either.
 ///
+/// - `split`: the one that is predicted, and the only one whose labels are kept
+///
 /// Files of the same content are one data set. Configurations of several methods for one data set
 /// stand side by side; a second one of the same method makes a second data set of the same name.
 ///
 /// # Errors
 /// When a file cannot be read, or `configs` and `data` cannot be paired.
-pub fn open_all(configs: &[PathBuf], data: &[PathBuf], sets: &[String]) -> Result<Vec<Source>> {
+pub fn open_all(
+    configs: &[PathBuf],
+    data: &[PathBuf],
+    sets: &[String],
+    split: Split,
+) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = Vec::new();
     for asked in pairs(configs, data)? {
         let base = settings::base(asked.config, asked.data, sets)?;
@@ -78,7 +87,7 @@ pub fn open_all(configs: &[PathBuf], data: &[PathBuf], sets: &[String]) -> Resul
             Some(source) => source.configs.extend(config),
             None => {
                 let n_same = sources.iter().filter(|other| other.name == read.name).count();
-                let mut source = Source::of(read, file, base.data);
+                let mut source = Source::of(read, file, base.data, split);
                 if n_same > 0 {
                     source.dataset = format!("{} #{}", source.name, n_same + 1);
                 }
@@ -115,10 +124,11 @@ fn pairs<'a>(configs: &'a [PathBuf], data: &'a [PathBuf]) -> Result<Vec<Asked<'a
 }
 
 impl Source {
-    fn of(data: Dataset, file: PathBuf, read: DataConfig) -> Self {
+    fn of(data: Dataset, file: PathBuf, read: DataConfig, split: Split) -> Self {
         let splits = [&data.train, &data.valid, &data.test];
         let anywhere =
             splits.map(|s| s.available()).into_iter().fold(ModalitySet::EMPTY, ModalitySet::union);
+        let (labels, predicted) = (&data.train.labels, data.split(split));
         Self {
             dataset: data.name.clone(),
             slug: slug(&data.name),
@@ -129,17 +139,18 @@ impl Source {
                 true => data.dims[m.index()],
                 false => 0,
             }),
-            constant: constant_floor(&data.task, &data.train.labels, &data.test.labels),
+            constant: constant_floor(&data.task, labels, &predicted.labels),
             in_train: data.train.available(),
-            in_test: data.test.available(),
+            split,
+            in_test: predicted.available(),
             read,
             configs: Vec::new(),
             constant_answers: Metric::of(&data.task)
                 .iter()
-                .map(|m| m.constant(&data.task, &data.train.labels, data.test.len()))
+                .map(|m| m.constant(&data.task, labels, predicted.len()))
                 .collect(),
-            ids: data.test.ids,
-            labels: data.test.labels,
+            ids: predicted.ids.clone(),
+            labels: predicted.labels.clone(),
             name: data.name,
             task: data.task,
         }
@@ -165,17 +176,17 @@ impl Source {
         Ok(config)
     }
 
-    /// Names of the test samples, in file order.
+    /// Names of the samples to predict, in file order.
     pub fn ids(&self) -> &[String] {
         &self.ids
     }
 
-    /// Labels of the test samples, for metrics.
+    /// Labels of the samples to predict, for metrics.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The constant answer to every test sample that suits `metric`.
+    /// The constant answer to every sample that suits `metric`.
     ///
     /// # Panics
     /// When it is no metric of the task.
@@ -184,7 +195,7 @@ impl Source {
         &self.constant_answers[place.expect("a metric of the task")]
     }
 
-    /// The modalities that a model sees at test when nothing is hidden from it.
+    /// The modalities that a model sees there when nothing is hidden from it.
     pub fn available(&self) -> ModalitySet {
         self.in_test.intersection(self.in_train)
     }
@@ -192,7 +203,8 @@ impl Source {
     /// Why the test under `condition` would not show what its name says; `None` when it does.
     pub fn not_available(&self, condition: ModalitySet) -> Option<String> {
         let lacking = names(|m| !self.in_test.contains(m));
-        (!self.in_test.contains_all(condition)).then(|| format!("the test split has no {lacking}"))
+        (!self.in_test.contains_all(condition))
+            .then(|| format!("the {} split has no {lacking}", self.split))
     }
 
     /// An earlier condition whose figures are the same, because the two differ only in modalities
@@ -289,6 +301,7 @@ mod tests {
                 dims: [0; 3],
                 constant: Metrics::default(),
                 in_train: ModalitySet::of(in_train.iter().copied()),
+                split: Split::Test,
                 in_test: ModalitySet::of(in_test.iter().copied()),
                 read: DataConfig { file, clip: 0.0, soft_labels: false },
                 configs: vec![],

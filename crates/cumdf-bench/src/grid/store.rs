@@ -1,4 +1,5 @@
-//! Every sample's prediction, kept: one CSV file per view in a cell's folder `views`.
+//! Every sample's prediction, kept: one CSV file per view in a cell's folder `views`, which is the test
+//! split's; those of validation samples, on which experiments are decided, are in `views-valid`.
 //!
 //! Metrics are computed from what is read back here, never from what is still in memory, so a
 //! figure and the predictions beside it cannot differ. The columns say what kind of answer it is:
@@ -15,15 +16,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use cumdf_data::{Modality, ModalitySet, Task, View};
+use cumdf_data::{Modality, ModalitySet, Split, Task, View};
 use cumdf_train::{
     answers::Answers,
     evaluate::{self, EVAL_SEED},
     run_dir::write_atomic,
 };
 
-/// The folder of the predictions in a cell's folder.
-pub const FOLDER: &str = "views";
+/// The folder of the predictions of a split in a cell's folder.
+pub fn folder(cell: &Path, split: Split) -> PathBuf {
+    cell.join(match split {
+        Split::Test => "views".to_owned(),
+        other => format!("views-{other}"),
+    })
+}
 
 /// A view's name in files and between processes: `la`, `la-p0.3`, `la-p0.3-s7`; `la-p0.3-ha` where
 /// audio alone has holes.
@@ -62,19 +68,22 @@ pub fn parse_key(key: &str) -> Result<View> {
     Ok(view)
 }
 
-/// Where the predictions of a cell under `view` lie.
-pub fn path(cell: &Path, view: &View) -> PathBuf {
-    cell.join(FOLDER).join(format!("{}.csv", key(view)))
+/// Where predictions under `view` lie.
+///
+/// - `views`: their [`folder`]
+pub fn path(views: &Path, view: &View) -> PathBuf {
+    views.join(format!("{}.csv", key(view)))
 }
 
-/// Writes the predictions of a cell under `view`, whole or not at all.
+/// Writes predictions under `view`, whole or not at all.
 ///
+/// - `views`: their [`folder`]
 /// - `ids`: names of the samples, in the order of `answers`
 ///
 /// # Errors
 /// When a prediction is not a number, or the file cannot be written.
 pub fn write(
-    cell: &Path,
+    views: &Path,
     view: &View,
     task: &Task,
     ids: &[String],
@@ -96,7 +105,7 @@ pub fn write(
         }
         csv.write_record(None::<&[u8]>)?;
     }
-    put(&path(cell, view), &csv.into_inner()?)
+    put(&path(views, view), &csv.into_inner()?)
 }
 
 /// Writes a file, and makes its folder where there is none.
@@ -107,23 +116,25 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic(path, bytes)
 }
 
-/// Reads the predictions of a cell under `view`.
+/// Reads predictions under `view`.
 ///
+/// - `views`: their [`folder`]
 /// # Errors
 /// When there are none, or the file is damaged or of other samples.
-pub fn read(cell: &Path, view: &View, task: &Task, ids: &[String]) -> Result<Answers> {
-    let path = path(cell, view);
+pub fn read(views: &Path, view: &View, task: &Task, ids: &[String]) -> Result<Answers> {
+    let path = path(views, view);
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text, task, ids).with_context(|| format!("{} is damaged", path.display()))
 }
 
-/// Names of the samples in the predictions of a cell under `view`.
+/// Names of the samples in predictions under `view`.
 ///
+/// - `views`: their [`folder`]
 /// # Errors
 /// When there are none, or the file is no CSV.
-pub fn ids(cell: &Path, view: &View) -> Result<Vec<String>> {
-    let path = path(cell, view);
+pub fn ids(views: &Path, view: &View) -> Result<Vec<String>> {
+    let path = path(views, view);
     let read = || -> Result<Vec<String>> {
         let mut csv = csv::Reader::from_path(&path)?;
         let id = |record: csv::Result<csv::StringRecord>| Ok(record?[0].to_owned());
@@ -132,9 +143,11 @@ pub fn ids(cell: &Path, view: &View) -> Result<Vec<String>> {
     read().with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Where the attributions of a cell under `view` lie, if its model has any.
-pub fn attributions_path(cell: &Path, view: &View) -> PathBuf {
-    cell.join(FOLDER).join(format!("{}.attributions.csv", key(view)))
+/// Where attributions under `view` lie, if the model has any.
+///
+/// - `views`: the [`folder`] of the predictions
+pub fn attributions_path(views: &Path, view: &View) -> PathBuf {
+    views.join(format!("{}.attributions.csv", key(view)))
 }
 
 /// Writes how much of each answer is owed to language, audio and vision.
@@ -144,7 +157,7 @@ pub fn attributions_path(cell: &Path, view: &View) -> PathBuf {
 /// # Errors
 /// When a share is not a number, or the file cannot be written.
 pub fn write_attributions(
-    cell: &Path,
+    views: &Path,
     view: &View,
     ids: &[String],
     shares: &[[f32; 3]],
@@ -158,20 +171,20 @@ pub fn write_attributions(
         csv.write_field(id)?;
         csv.write_record(shares.map(|share| share.to_string()))?;
     }
-    put(&attributions_path(cell, view), &csv.into_inner()?)
+    put(&attributions_path(views, view), &csv.into_inner()?)
 }
 
-/// Reads the attributions of a cell under `view`, `[N]` of language, audio, vision; `None` where
+/// Reads attributions under `view`, `[N]` of language, audio, vision; `None` where
 /// there are none, as from a model that attributes nothing.
 ///
 /// # Errors
 /// When the file is damaged or of other samples.
 pub fn read_attributions(
-    cell: &Path,
+    views: &Path,
     view: &View,
     ids: &[String],
 ) -> Result<Option<Vec<[f32; 3]>>> {
-    let path = attributions_path(cell, view);
+    let path = attributions_path(views, view);
     if !path.exists() {
         return Ok(None);
     }
@@ -307,7 +320,7 @@ mod tests {
         assert_eq!(read_attributions(dir.path(), &view, &ids).unwrap(), None);
         let shares = [[0.1f32, 0.9, 0.0], [1.0 / 3.0; 3]];
         write_attributions(dir.path(), &view, &ids, &shares).unwrap();
-        let text = fs::read_to_string(dir.path().join("views/la-p0.3.attributions.csv")).unwrap();
+        let text = fs::read_to_string(dir.path().join("la-p0.3.attributions.csv")).unwrap();
         assert!(text.starts_with("id,language,audio,vision\n\"a,b\",0.1,0.9,0\n"), "{text}");
         assert_eq!(read_attributions(dir.path(), &view, &ids).unwrap(), Some(shares.to_vec()));
         let err = read_attributions(dir.path(), &view, &ids[..1]).unwrap_err();

@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use cumdf_data::{ModalitySet, View};
+use cumdf_data::{ModalitySet, Split, View};
 use cumdf_train::{evaluate, run_dir::read_metrics};
 use serde_json::Value;
 
@@ -87,9 +87,10 @@ impl Found {
         let identity = cell::identity(dir).filter(|_| !aside)?;
         let variant = dir.parent()?;
         let settings = fs::read_to_string(dir.join("config.toml")).unwrap_or_default();
-        let is_tested = |view: &View| store::path(dir, view).is_file();
+        let tested = store::folder(dir, Split::Test);
+        let is_tested = |view: &View| store::path(&tested, view).is_file();
         let conditions = ModalitySet::CONDITIONS.into_iter();
-        let views = fs::read_dir(dir.join(store::FOLDER)).into_iter().flatten().flatten();
+        let views = fs::read_dir(&tested).into_iter().flatten().flatten();
         let is_view = |file: &str| file.strip_suffix(".csv").map(store::parse_key);
         let stamps = ["config.toml", "cell.json"].map(|file| fs::metadata(dir.join(file)));
         Some(Self {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use cumdf_data::ModalitySet;
+use cumdf_data::{ModalitySet, Split};
 use cumdf_train::{
     answers::Answers,
     evaluate,
@@ -189,7 +189,7 @@ impl Gatherer {
             let changed = file.metadata().and_then(|m| m.modified()).ok();
             let known = self.opened.iter().position(|(f, when, _)| f == file && *when == changed);
             let at = known.unwrap_or_else(|| {
-                let opened = source::open_all(&[], std::slice::from_ref(file), &[]);
+                let opened = source::open_all(&[], std::slice::from_ref(file), &[], Split::Test);
                 let opened = opened.map(|mut sources| sources.swap_remove(0));
                 let opened = opened.map_err(|err| format!("{err:#}"));
                 self.opened.push((file.clone(), changed, opened));
@@ -299,7 +299,7 @@ impl Gatherer {
             };
             let answers = |cell: &Found, condition: &ModalitySet| {
                 let view = evaluate::view(*condition, 0.0);
-                let read = store::read(&cell.dir, &view, &source.task, source.ids());
+                let read = store::read(&views_of(cell), &view, &source.task, source.ids());
                 read.inspect_err(|err| tracing::debug!("{err:#}")).ok()
             };
             let mut probabilities = "";
@@ -321,7 +321,7 @@ impl Gatherer {
             let first = group.0[0];
             let view = |condition: &ModalitySet| {
                 let view = evaluate::view(*condition, 0.0);
-                let shares = store::read_attributions(&first.dir, &view, source.ids());
+                let shares = store::read_attributions(&views_of(first), &view, source.ids());
                 let shares = shares.ok().flatten();
                 Some(Said { condition: *condition, answers: answers(first, condition)?, shares })
             };
@@ -344,8 +344,8 @@ impl Gatherer {
             for condition in ModalitySet::CONDITIONS {
                 let view = evaluate::view(condition, 0.0);
                 let shares = group.iter().filter_map(|cell| {
-                    let ids = store::ids(&cell.dir, &view).ok()?;
-                    let read = store::read_attributions(&cell.dir, &view, &ids);
+                    let ids = store::ids(&views_of(cell), &view).ok()?;
+                    let read = store::read_attributions(&views_of(cell), &view, &ids);
                     read.inspect_err(|err| tracing::warn!("{err:#}")).ok().flatten()
                 });
                 let shares: Vec<_> = shares.flatten().collect();
@@ -410,11 +410,16 @@ fn tested<'a>(cells: &'a [Found], set: &Set, model: &str) -> Vec<Group<'a>> {
     groups
 }
 
+/// The folder of a cell's predictions of the test split.
+fn views_of(cell: &Found) -> PathBuf {
+    store::folder(&cell.dir, Split::Test)
+}
+
 /// The metrics of a cell under each condition that it was tested under.
 fn scored(cell: &Found, source: &Source) -> Vec<Tested> {
     let of = |condition: &ModalitySet| {
         let view = evaluate::view(*condition, 0.0);
-        let answers = store::read(&cell.dir, &view, &source.task, source.ids()).ok()?;
+        let answers = store::read(&views_of(cell), &view, &source.task, source.ids()).ok()?;
         let metrics = score(&source.task, source.labels(), &answers);
         Some(Tested { view, answers, metrics })
     };

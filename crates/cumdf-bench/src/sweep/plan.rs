@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cumdf_data::Split;
 use cumdf_train::config::Config;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -62,6 +63,9 @@ pub struct Plan {
     pub out: PathBuf,
     /// The kind of device: `cpu`, `cuda` or `mps`.
     pub device: String,
+    /// The split that is predicted.
+    #[serde(default = "test")]
+    pub split: Split,
     /// All cells, in the order of running.
     pub cells: Vec<Planned>,
 }
@@ -90,6 +94,11 @@ pub struct Planned {
     pub config: Option<Value>,
     /// Keys of the views under which it is tested.
     pub views: Vec<String>,
+}
+
+/// What plans of older versions are for.
+const fn test() -> Split {
+    Split::Test
 }
 
 /// Prints a plan.
@@ -140,6 +149,7 @@ impl Plan {
             folder: env::current_dir()?,
             arguments,
             device,
+            split: artefact.grid().split,
             cells: cells.into_iter().enumerate().map(planned).collect::<Result<_>>()?,
             out,
         })
@@ -270,6 +280,7 @@ mod tests {
             arguments: vec!["table1".into()],
             out: "/out".into(),
             device: "cpu".into(),
+            split: test(),
             cells: vec![planned],
         }
     }

@@ -127,7 +127,7 @@ fn say(line: &str) -> Result<()> {
 fn open(plan: &Plan) -> Result<Vec<usize>> {
     let (mut open, mut n_finished, mut n_failed) = (Vec::new(), 0, 0);
     for (index, (cell, views)) in plan.cells(&[], &Default::default())?.iter().enumerate() {
-        match Standing::of(cell, views) {
+        match Standing::of(cell, views, plan.split) {
             Standing::Finished => n_finished += 1,
             Standing::Failed(_) => n_failed += 1,
             Standing::Running(_) | Standing::Open => open.push(index),

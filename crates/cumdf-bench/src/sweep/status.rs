@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::SystemTime};
 
 use anyhow::Result;
-use cumdf_data::View;
+use cumdf_data::{Split, View};
 use cumdf_train::telemetry;
 
 use super::{Place, plan::Plan};
@@ -51,8 +51,9 @@ pub(super) enum Standing {
 impl Standing {
     /// How a cell stands. Predictions are there or not; whether they are whole is looked at by whoever
     /// runs it.
-    pub(super) fn of(cell: &Cell, views: &[View]) -> Self {
-        let is_tested = views.iter().all(|view| store::path(&cell.dir, view).is_file());
+    pub(super) fn of(cell: &Cell, views: &[View], split: Split) -> Self {
+        let folder = store::folder(&cell.dir, split);
+        let is_tested = views.iter().all(|view| store::path(&folder, view).is_file());
         if cell.is_finished() && is_tested {
             return Self::Finished;
         }
@@ -82,7 +83,7 @@ fn text(plan: &Plan) -> Result<String> {
     let (mut n_running, mut n_failed) = (0, 0);
     for (index, (cell, views)) in plan.cells(&[], &BTreeMap::new())?.iter().enumerate() {
         let title = cell.title();
-        match Standing::of(cell, views) {
+        match Standing::of(cell, views, plan.split) {
             Standing::Finished => n_finished += 1,
             Standing::Running(holder) => {
                 n_running += 1;

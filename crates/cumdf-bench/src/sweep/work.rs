@@ -151,7 +151,7 @@ fn work(
     let mut wanted: Vec<_> = cells.iter().map(|(cell, _)| cell.data.clone()).collect();
     wanted.sort();
     wanted.dedup();
-    let sources = source::open_all(&[], &wanted, &[])?;
+    let sources = source::open_all(&[], &wanted, &[], plan.split)?;
     let mut jobs = Vec::new();
     for (cell, views) in cells {
         let sha256 = cell.identity["data"]["sha256"].as_str().unwrap_or_default();

@@ -131,9 +131,8 @@ mod tests {
         let students = rows(&[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]);
         let teachers = rows(&[[3.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -2.0]]);
         let fold = Tensor::from_slice(&[0i64, 0, 1, 1]);
-        let got = |rows: Option<&Tensor>| {
-            relation(&students, &teachers, &fold, rows).double_value(&[])
-        };
+        let got =
+            |rows: Option<&Tensor>| relation(&students, &teachers, &fold, rows).double_value(&[]);
         // (0 - 1)^2 and (0 + 1)^2.
         assert!((got(None) - 1.0).abs() < 1e-6, "{}", got(None));
         // Without the last sample the others are centred anew: (1, -1/3), (0, 2/3), (-1, -1/3).

@@ -56,7 +56,13 @@ const CROSS_FITTED: [&str; 4] = [
 ];
 
 fn cross_fitted() -> Config {
-    tiny::resolve(&[&tiny::SETS[..], &CROSS_FITTED].concat().iter().map(ToString::to_string).collect::<Vec<_>>())
+    tiny::resolve(
+        &[&tiny::SETS[..], &CROSS_FITTED]
+            .concat()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The tensors of the last epoch's networks, by name.
@@ -104,11 +110,8 @@ fn a_cross_fitted_teacher_teaches_each_sample_by_its_own_network_and_answers_by_
     let (nets, folds) = (teacher.nets(), teacher.folds());
     let targets = TeacherTargets::of(nets, folds, GuideOfTargets::Estimate, &corpus.train);
     let all = corpus.train.complete_batches(1000).next().expect("a batch");
-    let each: Vec<Tensor> = nets
-        .members()
-        .iter()
-        .map(|net| net.predict(&all.complete()).into_tensor())
-        .collect();
+    let each: Vec<Tensor> =
+        nets.members().iter().map(|net| net.predict(&all.complete()).into_tensor()).collect();
     let mean = (&each[0] + &each[1] + &each[2]) / 3.0;
     let close = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-6;
     assert!(close(&mean, teacher.predictor().predict(&all.complete()).tensor()));

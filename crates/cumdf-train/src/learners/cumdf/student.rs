@@ -188,12 +188,7 @@ impl TeacherTargets {
     /// Runs `teacher` over the training split.
     ///
     /// - `folds`: the part of the split that each of its networks never saw
-    pub fn of(
-        teacher: &Committee,
-        folds: &Folds,
-        guide: GuideOfTargets,
-        train: &TrainSet,
-    ) -> Self {
+    pub fn of(teacher: &Committee, folds: &Folds, guide: GuideOfTargets, train: &TrainSet) -> Self {
         let _guard = tch::no_grad_guard();
         let (mut rows, mut probs, mut fused, mut fold) = (vec![], vec![], vec![], vec![]);
         let mut modalities: [Vec<Tensor>; 3] = from_fn(|_| Vec::new());
@@ -316,7 +311,7 @@ impl Distillation {
 fn modality_weights(shares: Option<&Tensor>, available: &Tensor) -> Tensor {
     let there = available.any_dim(0, false).to_kind(Kind::Float); // [3]
     let unused = match shares {
-        Some(shares) => (1.0 - shares.detach()).clamp_min(1e-6) * there, // one may have all
+        Some(shares) => shares.detach().neg().g_add_scalar(1.0).clamp_min(1e-6) * there, // one may have all
         None => there,
     };
     let sum = unused.sum(Kind::Float);

@@ -100,7 +100,8 @@ impl Learner for Teacher {
             return self.terms(alone, batch);
         }
         let members = self.nets.members().iter().enumerate();
-        let seen = members.filter_map(|(k, net)| Some((net, batch.only(|row| self.folds.of(row) != k)?)));
+        let seen =
+            members.filter_map(|(k, net)| Some((net, batch.only(|row| self.folds.of(row) != k)?)));
         LossTerms::together(seen.map(|(net, batch)| self.terms(net, &batch)).collect())
     }
 
