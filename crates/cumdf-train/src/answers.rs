@@ -60,9 +60,17 @@ impl Answers {
     /// # Panics
     /// When these are decisions per emotion.
     pub fn scores(&self, task: &Task) -> Vec<f64> {
+        (0..self.len()).map(|row| self.score(task, row)).collect()
+    }
+
+    /// The predicted score of the sample in place `row`, as [`Answers::scores`].
+    ///
+    /// # Panics
+    /// When these are decisions per emotion.
+    pub fn score(&self, task: &Task, row: usize) -> f64 {
         match self {
-            Self::Scores(scores) => scores.iter().map(|s| f64::from(*s)).collect(),
-            Self::Classes(rows) => rows.iter().map(|p| expected_score(task, p)).collect(),
+            Self::Scores(scores) => f64::from(scores[row]),
+            Self::Classes(rows) => expected_score(task, &rows[row]),
             Self::Flags(_) => panic!("decisions per emotion are no scores"),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use cumdf_data::{Corpus, Dataset, EvalSet, Labels, ModalitySet, Split, Task, View};
+use cumdf_data::{Corpus, Dataset, EvalSet, Labels, Modality, ModalitySet, Split, Task, View};
 use cumdf_train::{
     answers::{Answers, entropy},
     chart::{self, Panels},
@@ -22,6 +22,7 @@ use cumdf_train::{
     robustness::{self, Grid, Measured},
     run_dir::{Existing, RESULT, write_atomic},
     select::reported,
+    shapley,
     stage::conditions,
 };
 use serde_json::{Value, json};
@@ -165,6 +166,11 @@ struct EvaluateArgs {
     /// Columns of which the method says nothing are empty.
     #[arg(long, value_name = "FILE.csv", conflicts_with_all = SWEEP)]
     predictions: Option<PathBuf>,
+    /// Also tell what each modality moved each answer by, exactly and for any method: the Shapley
+    /// values over all eight sets of modalities (eight predictions instead of one). Three more columns
+    /// of --predictions, and their mean sizes in what is printed.
+    #[arg(long, conflicts_with_all = SWEEP)]
+    shapley: bool,
     /// auto, cpu, cuda, cuda:N or mps.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -409,8 +415,19 @@ fn evaluate_checkpoint(args: &EvaluateArgs) -> Result<()> {
     warn_of_lacking(args, there, args.condition);
     let predictions = evaluate::explain(predictor.as_ref(), &trained_on.prior, &set, &view)?;
     let scored = metrics::score(&dataset.task, &samples.labels, &predictions.answers);
+    let moved = args
+        .shapley
+        .then(|| {
+            let (predictor, prior) = (predictor.as_ref(), &trained_on.prior);
+            shapley::values(predictor, prior, &dataset.task, &set, &view)
+        })
+        .transpose()?;
     if let Some(path) = &args.predictions {
-        write_predictions(path, &set, &dataset.task, &samples.labels, &predictions)?;
+        let (labels, moved) = (&samples.labels, moved.as_deref());
+        write_predictions(path, &set, &dataset.task, labels, &predictions, moved)?;
+    }
+    if let Some(moved) = &moved {
+        report["shapley"] = json!(mean_sizes(moved));
     }
     report["condition"] = json!(args.condition.key());
     report["drop_ratio"] = json!(args.drop_ratio);
@@ -492,20 +509,32 @@ fn summaries(task: &Task, measured: &[Measured]) -> Vec<Value> {
     .collect()
 }
 
+/// By how much each modality moved an answer in the mean, up or down.
+fn mean_sizes(moved: &[[f64; 3]]) -> serde_json::Map<String, Value> {
+    let mean = |m: Modality| {
+        moved.iter().map(|row| row[m.index()].abs()).sum::<f64>() / moved.len().max(1) as f64
+    };
+    Modality::ALL.into_iter().map(|m| (m.name().to_owned(), json!(mean(m)))).collect()
+}
+
 /// One row per sample, in file order; a column is empty where the method does not say.
+///
+/// - `moved`: the Shapley values, where they were asked for
 fn write_predictions(
     path: &Path,
     set: &EvalSet,
     task: &Task,
     labels: &Labels,
     predictions: &Predictions,
+    moved: Option<&[[f64; 3]]>,
 ) -> Result<()> {
     let classes = task.class_names();
     let mut csv = csv::Writer::from_writer(Vec::new());
     let fixed = ["id", "label", "prediction"].map(str::to_owned).into_iter();
     let probs = classes.iter().map(|class| format!("p_{class}"));
     let last = ["entropy", "language", "audio", "vision"].map(str::to_owned);
-    csv.write_record(fixed.chain(probs).chain(last))?;
+    let shapley = moved.map(|_| Modality::ALL.map(|m| format!("shapley_{m}")));
+    csv.write_record(fixed.chain(probs).chain(last).chain(shapley.into_iter().flatten()))?;
     let said: Vec<String> = match task {
         Task::Sentiment { .. } => {
             predictions.answers.scores(task).iter().map(f64::to_string).collect()
@@ -538,6 +567,7 @@ fn write_predictions(
             Some(shares) => row.extend(shares[i].iter().map(f32::to_string)),
             None => row.extend(["", "", ""].map(str::to_owned)),
         }
+        row.extend(moved.into_iter().flat_map(|moved| moved[i]).map(|by| by.to_string()));
         csv.write_record(row)?;
     }
     write_atomic(path, &csv.into_inner()?)

@@ -69,6 +69,19 @@ pub fn predict(
     over(batches, prior, |inputs| plain(predictor.predict(inputs)))
 }
 
+/// The same of what `shown` leaves of the inputs.
+pub(crate) fn predict_shown(
+    predictor: &dyn Predictor,
+    prior: &Prior,
+    split: &EvalSet,
+    view: &View,
+    shown: impl Fn(&Inputs) -> Inputs,
+) -> Result<Predictions> {
+    let batches = split.batches(view, batch_size_now(predictor, split));
+    let batches = batches.map(|(rows, inputs)| (rows, shown(&inputs)));
+    over(batches, prior, |inputs| plain(predictor.predict(inputs)))
+}
+
 /// The same with attributions, where the model has them.
 ///
 /// # Errors

@@ -31,6 +31,7 @@ mod resume;
 pub mod robustness;
 pub mod run_dir;
 pub mod select;
+pub mod shapley;
 pub mod stage;
 mod strict;
 pub mod telemetry;

@@ -42,7 +42,8 @@ An experiment is a file:
   title = \"Does a cross-fitted teacher help?\"
   base = [\"loss.srd=0.0\"]                     settings of all arms; may be left out
   seeds = 10                                  default: 2; --seeds overrides it
-  data = [\"synthetic\"]                        files; default: the synthetic sentiment corpus
+  data = [\"data/mosi.h5\"]                     as --data; default: the synthetic sentiment corpus
+  config = [\"configs/mosi.toml\"]              as --config
   [[arm]]
   key = \"alone\"                               in files and folders
   name = \"without a teacher\"                  in tables
@@ -86,6 +87,8 @@ struct Experiment {
     seeds: Option<usize>,
     #[serde(default)]
     data: Vec<PathBuf>,
+    #[serde(default)]
+    config: Vec<PathBuf>,
     arm: Vec<Arm>,
 }
 
@@ -189,6 +192,7 @@ pub(super) fn wanted(args: &Args) -> Result<Wanted> {
     grid.seeds = grid.seeds.or(experiment.seeds).or(Some(2));
     if grid.data.is_empty() && grid.config.is_empty() {
         grid.data.clone_from(&experiment.data);
+        grid.config.clone_from(&experiment.config);
     }
     let rows = experiment.rows();
     // Which is no first look, whatever else is said.

@@ -199,6 +199,62 @@ fn table_2_is_about_emotions_and_table_3_about_cumdf() {
     assert_eq!(n_trained, 19, "18 rows of CUMDF and a floor");
 }
 
+/// Every file below `folder` with these words in its path.
+fn files(folder: &Path, words: &str) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => files(&path, words),
+        false => usize::from(text(&path).contains(words)),
+    };
+    entries.map(count).sum()
+}
+
+#[test]
+fn an_experiment_reads_the_test_split_when_it_is_told_to_and_trains_nothing_anew_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (scores(dir.path()), dir.path().join("out"));
+    let file = dir.path().join("Two arms.toml");
+    let experiment = "title = 'Two arms'\nseeds = 2\nbase = ['student.distillation=false']\n\
+        [[arm]]\nkey = 'as-it-is'\nname = 'as it is'\n\
+        [[arm]]\nkey = 'no-maci'\nname = 'without MACI'\nset = ['model.maci=false']\n";
+    fs::write(&file, experiment).unwrap();
+    let tiny = tiny(&["--models", "cumdf,mlp"]);
+    let tiny: Vec<_> = tiny.iter().map(String::as_str).collect();
+    let args = [&tiny[..], &[text(&file), "--data", text(&data)]].concat();
+    run("experiment", &out, &args);
+    let table = json(&out, "experiment-two-arms");
+    assert_eq!(table["title"], "Two arms (validation split)");
+    let models: Vec<_> = list(&table, "figures").iter().map(|f| f["model"].clone()).collect();
+    for model in ["as-it-is", "no-maci", "constant", "linear", "mlp"] {
+        assert!(models.iter().any(|own| own == model), "{model}");
+    }
+    let reference = list(&table, "comparisons").iter().filter(|c| c["question"] == "reference");
+    assert!(reference.clone().count() > 0 && reference.clone().all(|c| c["model"] == "as-it-is"));
+    assert_eq!(files(&out, "/views/"), 0, "the test split was read");
+
+    // Figures are of the validation split: those of one arm's predictions, by hand.
+    let dataset = Dataset::open(&data).unwrap();
+    let figure = |table: &Value, model: &str| {
+        let is =
+            |f: &&Value| f["model"] == model && f["condition"] == "lav" && f["metric"] == "mae";
+        list(table, "figures").iter().find(is).expect("a figure")["mean"].as_f64().unwrap()
+    };
+    let constant = |labels: &cumdf_data::Labels| {
+        let floor =
+            cumdf_train::metrics::constant_floor(&dataset.task, &dataset.train.labels, labels);
+        floor.get(&cumdf_train::metrics::Metric::Mae).unwrap()
+    };
+    let [valid, test] = [&dataset.valid.labels, &dataset.test.labels].map(constant);
+    assert!((valid - test).abs() > 1e-6 && (figure(&table, "constant") - valid).abs() < 1e-9);
+
+    let before = files(&out, "metrics.jsonl");
+    let said = run("experiment", &out, &[&args[..], &["--test"]].concat());
+    assert!(said.contains("only to test"), "{said}");
+    let table = json(&out, "experiment-two-arms-test");
+    assert!((figure(&table, "constant") - test).abs() < 1e-9);
+    assert!(files(&out, "/views/") > 0 && files(&out, "metrics.jsonl") == before);
+}
+
 #[test]
 fn the_statistics_of_data_stand_beside_the_paper_s() {
     let dir = tempfile::tempdir().unwrap();

@@ -240,7 +240,8 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     let best = out.join("student/best.safetensors");
     let csv = folder.path().join("predictions.csv");
     let mut command = evaluate(&best);
-    command.args(["--condition", "la", "--drop-ratio", "0.3", "--predictions"]).arg(&csv);
+    command.args(["--condition", "la", "--drop-ratio", "0.3", "--shapley"]);
+    command.arg("--predictions").arg(&csv);
     let report: Value = serde_json::from_str(&succeeds(command)).expect("JSON");
     assert_eq!((&report["condition"], &report["samples"]), (&"la".into(), &30.into()));
     assert_eq!(report["same_data"], true);
@@ -248,12 +249,20 @@ fn evaluate_prints_json_and_writes_a_row_per_sample() {
     let mut reader = csv::Reader::from_path(&csv).expect("a CSV file");
     let columns: Vec<_> = reader.headers().expect("a header").iter().map(str::to_owned).collect();
     assert_eq!(columns[..4], ["id", "label", "prediction", "p_-3"]);
-    assert_eq!(columns[columns.len() - 4..], ["entropy", "language", "audio", "vision"]);
+    let last = ["entropy", "language", "audio", "vision"].map(str::to_owned);
+    let shapley = ["shapley_language", "shapley_audio", "shapley_vision"].map(str::to_owned);
+    assert_eq!(columns[columns.len() - 7..], [&last[..], &shapley].concat());
     let rows: Vec<_> = reader.records().map(|row| row.expect("a row")).collect();
     assert_eq!((rows.len(), &rows[7][0]), (30, "test 7"));
     for row in &rows {
         let shares: Vec<f64> =
-            row.iter().skip(columns.len() - 3).map(|s| s.parse().expect("a share")).collect();
+            row.iter().skip(columns.len() - 6).map(|s| s.parse().expect("a share")).collect();
+        let (shares, moved) = shares.split_at(3);
+        assert_eq!(
+            moved[2].to_bits(),
+            0f64.to_bits(),
+            "vision is hidden, and yet moves: {moved:?}"
+        );
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{shares:?}");
         assert!(shares[2].abs() < 1e-9, "vision is hidden, and yet has a share: {shares:?}");
     }

@@ -2,13 +2,14 @@
 
 use std::{array::from_fn, collections::BTreeMap};
 
-use cumdf_data::{Dataset, Folds, Labels, ModalitySet, TrainBatch, synthetic};
+use cumdf_data::{Dataset, Folds, Labels, Modality, ModalitySet, Task, TrainBatch, synthetic};
 use cumdf_model::{
-    Answer, Predictor, checkpoint,
+    Answer, Predictor, Prior, checkpoint,
     cumdf::{Committee, Guide},
     loss,
 };
 use cumdf_train::{
+    answers::Answers,
     config::Config,
     evaluate,
     fit::{Plan, TrainingData, fit},
@@ -17,6 +18,7 @@ use cumdf_train::{
     method::Context,
     pipeline::{self, Place},
     run_dir::{Card, Existing, RunDir},
+    shapley,
 };
 use serde_json::json;
 use tch::{Device, Kind, Tensor, nn::VarStore};
@@ -45,6 +47,42 @@ fn attributions_rank_the_modalities_of_the_synthetic_corpus_as_its_truth_does() 
     let share: [f64; 3] = from_fn(|m| shares.iter().map(|s| f64::from(s[m])).sum::<f64>() / n);
     assert!(strength[0] > strength[1] && strength[1] > strength[2], "truth {strength:?}");
     assert!(share[0] > share[1] && share[1] > share[2], "shares {share:?}, truth {strength:?}");
+
+    // Shapley values: exactly what the answer differs from the prior by, in the same order.
+    let prior = &model.header.data.prior;
+    let moved =
+        shapley::values(model.predictor.as_ref(), prior, &dataset.task, &corpus.test, &view)
+            .expect("the values");
+    let (whole, none) = (predicted.answers.scores(&dataset.task), expected(&dataset.task, prior));
+    for (row, values) in moved.iter().enumerate() {
+        let sum: f64 = values.iter().sum();
+        assert!((sum - (whole[row] - none)).abs() < 1e-9, "sample {row}: {values:?}");
+    }
+    let size: [f64; 3] = from_fn(|m| moved.iter().map(|v| v[m].abs()).sum::<f64>() / n);
+    assert!(size[0] > size[1] && size[1] > size[2], "sizes {size:?}, truth {strength:?}");
+}
+
+/// The score that a prior stands for.
+fn expected(task: &Task, prior: &Prior) -> f64 {
+    Answers::Classes(vec![prior.classes.clone()]).score(task, 0)
+}
+
+#[test]
+fn what_is_not_there_moves_no_answer() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, corpus) = (tiny::config(), tiny::corpus(&tiny::sentiment()));
+    let model = tiny::trained(&config, &corpus, folder.path());
+    let prior = &model.header.data.prior;
+    let view = evaluate::view("la".parse().expect("a set"), 0.0);
+    let moved = shapley::values(model.predictor.as_ref(), prior, &corpus.task, &corpus.test, &view)
+        .expect("the values");
+    for (values, present) in moved.iter().zip(corpus.test.present()) {
+        for m in Modality::ALL {
+            let is_there = present.contains(m) && m != Modality::Vision;
+            assert_eq!(values[m.index()] != 0.0, is_there, "{m} of {present}: {values:?}");
+        }
+    }
 }
 
 /// Three networks, each without its third of the training split.
@@ -55,29 +93,24 @@ const CROSS_FITTED: [&str; 4] = [
     "student.teacher_share=0.6",
 ];
 
-fn cross_fitted() -> Config {
-    tiny::resolve(
-        &[&tiny::SETS[..], &CROSS_FITTED]
-            .concat()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-    )
+fn cross_fitted(more: &[&str]) -> Config {
+    let sets = [&tiny::SETS[..], &CROSS_FITTED, more].concat();
+    tiny::resolve(&sets.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// The tensors of the last epoch's networks, by name.
+/// The tensors of the teacher after one epoch, by name.
 fn teacher(config: &Config, dataset: &Dataset) -> BTreeMap<String, Tensor> {
     let folder = tempfile::tempdir().expect("a folder");
     let place = Place { until: Some("teacher".into()), ..Place::resuming(folder.path()) };
     pipeline::train(config, &tiny::corpus(dataset), Device::Cpu, &place).expect("trained");
-    let last = folder.path().join("teacher/last.safetensors");
-    checkpoint::open(&last).expect("a checkpoint").tensors.into_iter().collect()
+    let best = folder.path().join("teacher/best.safetensors");
+    checkpoint::open(&best).expect("a checkpoint").tensors.into_iter().collect()
 }
 
 #[test]
 fn what_a_sample_is_taught_by_has_never_seen_its_label() {
     let _alone = alone();
-    let (config, mut dataset) = (cross_fitted(), tiny::sentiment());
+    let (config, mut dataset) = (cross_fitted(&["teacher.epochs=1"]), tiny::sentiment());
     let folds = Folds::draw(&dataset.train.ids, 3, config.seed);
     let before = teacher(&config, &dataset);
     let Labels::Scores(scores) = &mut dataset.train.labels else { panic!("scores") };
@@ -95,7 +128,7 @@ fn what_a_sample_is_taught_by_has_never_seen_its_label() {
 #[test]
 fn a_cross_fitted_teacher_teaches_each_sample_by_its_own_network_and_answers_by_the_mean_of_all() {
     let _alone = alone();
-    let (config, corpus) = (cross_fitted(), tiny::corpus(&tiny::sentiment()));
+    let (config, corpus) = (cross_fitted(&[]), tiny::corpus(&tiny::sentiment()));
     let settings: CumdfConfig = config.settings().expect("CUMDF's own");
     let problem = pipeline::problem(&corpus);
     let cx = Context {
@@ -141,7 +174,8 @@ fn a_cross_fitted_teacher_teaches_each_sample_by_its_own_network_and_answers_by_
 #[test]
 fn vectors_of_several_teachers_are_compared_by_their_relations_alone() {
     let sets = ["teacher.folds=3", "student.srd='cosine'"].map(str::to_owned);
-    let error = Config::resolve(None, None, None, &sets).expect_err("three spaces").to_string();
+    let error = Config::resolve(None, None, None, &sets).expect_err("three spaces");
+    let error = format!("{error:#}");
     assert!(error.contains("student.srd = \"relation\""), "{error}");
     assert!(Config::resolve(None, None, None, &["teacher.folds=9".into()]).is_err());
 }
