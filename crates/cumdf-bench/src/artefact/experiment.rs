@@ -20,7 +20,7 @@ use super::{
 use crate::{
     grid::{
         self, Measured,
-        variants::{COMPARISON, Variant},
+        variants::{self, COMPARISON, Variant},
     },
     report::{
         self,
@@ -33,8 +33,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   cumdf-bench experiment configs/experiments/cross-fitting.toml
       every arm, as many seeds and on such data as the file says, by validation figures
-  cumdf-bench experiment configs/experiments/cross-fitting.toml --data mosi.h5 --seeds 5
-      on a file of yours
+  cumdf-bench experiment configs/experiments/cross-fitting.toml --data mosi.h5 --models alone,cross-fitted
+      two of the arms, on a file of yours
   cumdf-bench experiment configs/experiments/cross-fitting.toml --test
       the same trainings on the test split: once, when the choice is made
 
@@ -185,7 +185,6 @@ pub(super) fn run(args: &Args) -> Result<bool> {
 pub(super) fn wanted(args: &Args) -> Result<Wanted> {
     let experiment = Experiment::read(&args.file)?;
     let grid = &args.grid;
-    ensure!(grid.models.is_empty(), "--models: the rows of an experiment are its arms");
     ensure!(!grid.fair, "--fair: the rows of an experiment are its arms");
     let mut grid = grid.clone();
     grid.split = if args.test { Split::Test } else { Split::Valid };
@@ -194,7 +193,7 @@ pub(super) fn wanted(args: &Args) -> Result<Wanted> {
         grid.data.clone_from(&experiment.data);
         grid.config.clone_from(&experiment.config);
     }
-    let rows = experiment.rows();
+    let rows = variants::select(&experiment.rows(), &grid.models, false)?;
     // Which is no first look, whatever else is said.
     grid.models = rows.iter().map(|v| v.key.to_owned()).collect();
     Ok(Wanted { grid, rows, views: Box::new(|source| layout::views(&table1::columns(source))) })

@@ -272,23 +272,21 @@ mod tests {
         let unknown = ["nobody.has=1".to_owned()];
         let taken = |lenient| resolve(&source, &rows, &unknown, How { first_look: false, lenient });
         assert!(taken(false).is_err() && taken(true).unwrap().changed.is_empty());
-        assert_eq!(resolved(&[], false), (vec![vec![20, 20], vec![20, 40]], vec![]));
+        assert_eq!(resolved(&[], false), (vec![vec![10, 20], vec![20, 40]], vec![]));
         let note = "IF-MMIN trains 10 epochs of its teacher instead of its recipe's 20 and trains 20 \
                     epochs of its student instead of its recipe's 40";
-        assert_eq!(resolved(&[], true), (vec![vec![20, 20], vec![10, 20]], vec![note.to_owned()]));
+        assert_eq!(resolved(&[], true), (vec![vec![10, 20], vec![10, 20]], vec![note.to_owned()]));
         // What several rows have in common is said once.
         let entry = rows[0].1;
         let alike: Vec<_> = ABLATION[..2].iter().map(|variant| (*variant, entry)).collect();
         let how = How { first_look: true, lenient: false };
         assert_eq!(
             resolve(&source, &alike, &[], how).unwrap().shortened,
-            [
-                "CUMDF, w/o MKE: each trains 10 epochs of its teacher instead of its recipe's 20 and \
-                 trains 10 epochs of its student instead of its recipe's 20"
-            ]
+            ["CUMDF, w/o MKE: each trains 5 epochs of its teacher instead of its recipe's 10 and \
+                 trains 10 epochs of its student instead of its recipe's 20"]
         );
         let (epochs, shortened) = resolved(&["student.epochs=30"], true);
-        assert_eq!(epochs, [[20, 30], [10, 30]]);
+        assert_eq!(epochs, [[10, 30], [10, 30]]);
         assert!(!shortened[0].contains("student"), "{shortened:?}");
         let both = ["student.epochs=30", "teacher.epochs=12"];
         assert_eq!(resolved(&both, true), (vec![vec![12, 30], vec![12, 30]], vec![]));

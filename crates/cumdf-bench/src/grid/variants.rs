@@ -47,7 +47,7 @@ const CONSTANT: &str = "constant";
 /// Both rows of CubeMLP, and of DMD, and all of the ablation, in a first look.
 const QUICK_CUBEMLP: &[&str] = &["epochs=8"];
 const QUICK_DMD: &[&str] = &["epochs=5"];
-const QUICK_CUMDF: &[&str] = &["teacher.epochs=10", "student.epochs=10"];
+const QUICK_CUMDF: &[&str] = &["teacher.epochs=5", "student.epochs=10"];
 
 /// The rows of the comparison tables, in the paper's order, then the floors. Methods that are
 /// published for complete data have a second row below their own, trained as CUMDF's student is.
@@ -107,7 +107,19 @@ pub const ABLATION: [Variant; 21] = [
         &["train.weight_decay=0.0", "train.decoupled_decay=false"],
     ),
     without("cumdf-no-score-loss", "paper: no score loss", &["loss.score=0.0"]),
-    without("cumdf-two-projections", "paper: two projections", &["student.srd_projection='both'"]),
+    without(
+        "cumdf-paper-teacher",
+        "paper: teacher and SRD",
+        &[
+            "teacher.folds=1",
+            "teacher.oracle_rate=0.5",
+            "student.teacher_guide='label'",
+            "student.teacher_share=0.0",
+            "student.srd='cosine'",
+            "student.srd_projection='both'",
+            "loss.srd=0.1",
+        ],
+    ),
     Variant {
         extra: true, // it takes many times as long
         ..without(

@@ -121,7 +121,7 @@ pub(crate) fn memorising(recipe: &str, epochs: u32) -> Vec<String> {
         ("learning_rate", _) => Some("0.003".into()),
         ("accumulate", _) => Some("1".into()),
         ("schedule", _) => Some("'constant'".into()),
-        ("weight_decay" | "inter", _) => Some("0.0".into()),
+        ("weight_decay" | "inter" | "teacher_share", _) => Some("0.0".into()),
         ("drop_ratios", _) => Some("[0.0]".into()),
         (name, Value::Float(_)) if name.ends_with("dropout") => Some("0.0".into()),
         (_, Value::Integer(n)) if key.starts_with("model.") && *n > 48 => Some("48".into()),

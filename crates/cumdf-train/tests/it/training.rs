@@ -86,8 +86,9 @@ fn what_is_not_there_moves_no_answer() {
 }
 
 /// Three networks, each without its third of the training split.
-const CROSS_FITTED: [&str; 4] = [
+const CROSS_FITTED: [&str; 5] = [
     "teacher.folds=3",
+    "loss.srd=0.1",
     "student.srd='relation'",
     "student.teacher_guide='estimate'",
     "student.teacher_share=0.6",
@@ -173,7 +174,7 @@ fn a_cross_fitted_teacher_teaches_each_sample_by_its_own_network_and_answers_by_
 
 #[test]
 fn vectors_of_several_teachers_are_compared_by_their_relations_alone() {
-    let sets = ["teacher.folds=3", "student.srd='cosine'"].map(str::to_owned);
+    let sets = ["loss.srd=0.1", "student.srd='cosine'"].map(str::to_owned);
     let error = Config::resolve(None, None, None, &sets).expect_err("three spaces");
     let error = format!("{error:#}");
     assert!(error.contains("student.srd = \"relation\""), "{error}");

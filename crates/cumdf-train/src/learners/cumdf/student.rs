@@ -55,7 +55,8 @@ impl Student {
         let labels = targets.as_ref().filter(|_| share > 0.0).map(|targets| {
             cx.train.all_targets().mixed(share, &targets.probs, bin_scores.as_ref())
         });
-        let distillation = targets.map(|targets| {
+        let compares = config.loss.srd != 0.0;
+        let distillation = targets.filter(|_| compares).map(|targets| {
             let root = scratch.root() / "distil";
             Distillation::new(&root, config, targets)
         });
