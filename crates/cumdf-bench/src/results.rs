@@ -39,7 +39,7 @@ pub struct Args {
     pub check: bool,
 
     /// Keeps a table's JSON first, under the name that --as gives: its figures, its provenance, and of
-    /// its comparisons those with CUMDF.
+    /// its comparisons those with CUMDF, or with an experiment's first arm.
     #[arg(long, value_name = "FILE.json", requires = "name")]
     pub keep: Option<PathBuf>,
 
@@ -176,7 +176,8 @@ fn read(root: &Path) -> Result<BTreeMap<String, Kept>> {
 /// - `grid(table, dataset, metric)`: a table of rows by columns
 /// - `figure(table, dataset, model, condition, metric)`: mean and spread
 /// - `standings(table, dataset)`: how many figures of each row stand above and below the floor
-/// - `differences(table, dataset, metric, condition)`: CUMDF less the others
+/// - `differences(table, dataset, metric, condition)`: the row that others are compared with, CUMDF or
+///   an experiment's first arm, less these
 /// - `provenance(table)`: a list
 fn functions(env: &mut Environment<'_>, kept: &Arc<BTreeMap<String, Kept>>) {
     let all = Arc::clone(kept);
@@ -330,19 +331,24 @@ impl Kept {
     fn differences(&self, dataset: &str, metric: &str, condition: &str) -> Result<String, Error> {
         let digits = if self::metric(metric).is_fraction() { 1 } else { 3 };
         let interval = |low: f64, high: f64| format!("{low:+.digits$} to {high:+.digits$}");
-        let mut out = "| CUMDF less | difference | 95 % of draws | p (Holm) | 95 % over seeds | more than chance |\n\
-                       | --- | ---: | ---: | ---: | ---: | --- |\n"
-            .to_owned();
         let found = self.comparisons.iter().filter(|c| {
             c.question == Question::Reference.key()
                 && c.dataset == dataset
                 && c.metric == metric
                 && c.condition == condition
-                && c.model == "cumdf"
         });
-        let mut n = 0;
+        let found: Vec<_> = found.collect();
+        let Some(first) = found.first() else {
+            return Err(problem(format!(
+                "no row's {metric} was compared with others on {dataset}"
+            )));
+        };
+        let mut out = format!(
+            "| {} less | difference | 95 % of draws | p (Holm) | 95 % over seeds | more than chance |\n\
+             | --- | ---: | ---: | ---: | ---: | --- |\n",
+            name(&first.model)
+        );
         for c in found {
-            n += 1;
             let seeds = c.seeds_low.zip(c.seeds_high).map(|(low, high)| interval(low, high));
             out += &format!(
                 "| {} | {:+.digits$} | {} | {:.4} | {} | {} |\n",
@@ -354,10 +360,7 @@ impl Kept {
                 if c.real { "yes" } else { "no" },
             );
         }
-        match n {
-            0 => Err(problem(format!("CUMDF's {metric} was not compared on {dataset}"))),
-            _ => Ok(out),
-        }
+        Ok(out)
     }
 }
 
@@ -411,7 +414,10 @@ mod tests {
             ("{{ grid('two', 'toy', 'mae') }}", "there are 2026-01-01/two"),
             ("{{ grid('2026-01-01/two', 'mosi', 'mae') }}", "no data set mosi"),
             ("{{ grid('2026-01-01/two', 'toy', 'f1') }}", "no f1 of toy"),
-            ("{{ differences('2026-01-01/two', 'toy', 'mae', 'mean') }}", "was not compared"),
+            (
+                "{{ differences('2026-01-01/two', 'toy', 'mae', 'mean') }}",
+                "was compared with others",
+            ),
             ("{{ nothing }}", "undefined"),
         ] {
             let problem = of(template).expect_err("refused");

@@ -31,6 +31,12 @@ pub trait Learner {
         REST
     }
 
+    /// The network that a trainable variable belongs to, of several that are trained side by side: each
+    /// is clipped by itself.
+    fn network(&self, _variable: &str) -> usize {
+        0
+    }
+
     /// The network as evaluation sees it.
     fn predictor(&self) -> &dyn Predictor;
 
@@ -70,19 +76,20 @@ pub trait Learner {
 pub fn groups(learner: &dyn Learner, train: &TrainConfig) -> Result<Vec<Group>> {
     let stores = [Some(learner.store()), learner.scratch()];
     let variables = stores.into_iter().flatten().flat_map(checkpoint::variables);
-    let mut groups: Vec<(&'static str, Vec<Tensor>)> = Vec::new();
+    let mut groups: Vec<((&'static str, usize), Vec<Tensor>)> = Vec::new();
     for (name, tensor) in variables.filter(|(_, tensor)| tensor.requires_grad()) {
-        let own = learner.group(&name);
+        let own = (learner.group(&name), learner.network(&name));
         match groups.iter_mut().find(|(group, _)| *group == own) {
             Some((_, params)) => params.push(tensor),
             None => groups.push((own, vec![tensor])),
         }
     }
-    let known: Vec<_> = groups.iter().map(|(name, _)| *name).collect();
+    let mut known: Vec<_> = groups.iter().map(|((name, _), _)| *name).collect();
+    known.dedup();
     if let Some(unknown) = train.groups.keys().find(|name| !known.contains(&name.as_str())) {
         bail!("train.groups names `{unknown}`: its parameters are in {}", known.join(", "));
     }
-    let group = |(name, params)| {
+    let group = |((name, _), params): ((&str, usize), _)| {
         let own = train.groups.get(name);
         let rate = own.map_or(train.learning_rate, |own| own.learning_rate);
         let strength = own.map_or(train.weight_decay, |own| own.weight_decay);

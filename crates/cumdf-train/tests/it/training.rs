@@ -178,7 +178,7 @@ fn vectors_of_several_teachers_are_compared_by_their_relations_alone() {
     let error = Config::resolve(None, None, None, &sets).expect_err("three spaces");
     let error = format!("{error:#}");
     assert!(error.contains("student.srd = \"relation\""), "{error}");
-    assert!(Config::resolve(None, None, None, &["teacher.folds=9".into()]).is_err());
+    assert!(Config::resolve(None, None, None, &["teacher.folds=17".into()]).is_err());
 }
 
 /// A learner that fails on purpose, and the smallest that the trainer takes.

@@ -13,15 +13,12 @@ use tch::{Device, Kind, Tensor, nn::VarStore};
 use super::{CumdfConfig, LossConfig};
 use crate::{
     evaluate,
-    learner::{Learner, LossTerms, REST},
+    learner::{Learner, LossTerms},
     method::Context,
 };
 
-/// The groups of a teacher's parameters, one for each network, so that each is clipped by itself.
-const GROUPS: [&str; 8] =
-    ["member0", "member1", "member2", "member3", "member4", "member5", "member6", "member7"];
 /// The most networks that one teacher can be.
-pub(super) const MOST_FOLDS: usize = GROUPS.len();
+pub(super) const MOST_FOLDS: usize = 16;
 
 /// Trains the network on complete views (Eq. 18, and Eq. 17's penalty), one for each fold.
 #[derive(Debug)]
@@ -84,11 +81,8 @@ impl Learner for Teacher {
         &self.vs
     }
 
-    fn group(&self, variable: &str) -> &'static str {
-        match self.nets.members() {
-            [_] => REST,
-            _ => GROUPS[Committee::member_of(variable)],
-        }
+    fn network(&self, variable: &str) -> usize {
+        Committee::member_of(variable)
     }
 
     fn predictor(&self) -> &dyn Predictor {
