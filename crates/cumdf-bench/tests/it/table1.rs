@@ -15,7 +15,7 @@ use cumdf_bench::{
     },
     report::table::Kind as RowKind,
 };
-use cumdf_data::{Dataset, Modality, ModalitySet, Samples, Task};
+use cumdf_data::{Dataset, Modality, ModalitySet, Samples, Split, Task};
 use cumdf_train::{answers::Answers, evaluate, metrics::Metric, registry, run_dir::read_metrics};
 use serde_json::Value;
 use tch::Device;
@@ -251,7 +251,9 @@ fn two_data_sets_become_a_complete_table() {
             .expect("its cell");
         let data = Dataset::open(&emotions).unwrap();
         let view = evaluate::view("la".parse().unwrap(), 0.0);
-        let answers = store::read(&cell, &view, &data.task, &data.test.ids).unwrap();
+        let answers =
+            store::read(&store::folder(&cell, Split::Test), &view, &data.task, &data.test.ids)
+                .unwrap();
         let epochs = read_metrics(&cell.join("student/metrics.jsonl")).unwrap();
         let valid = epochs.last().unwrap()["valid"]["la"]["acc"].as_f64().unwrap();
         assert!(valid > 1.0, "{valid} is no percentage");
@@ -482,7 +484,7 @@ fn under_what_training_never_had_a_model_answers_its_prior() {
     let data = Dataset::open(&path).unwrap();
     let read = |condition: &str| {
         let view = evaluate::view(condition.parse().unwrap(), 0.0);
-        store::read(cell, &view, &data.task, &data.test.ids).unwrap()
+        store::read(&store::folder(cell, Split::Test), &view, &data.task, &data.test.ids).unwrap()
     };
     let checkpoint = registry::load(&cell.join("student/best.safetensors"), Device::Cpu).unwrap();
     let prior = checkpoint.header.data.prior.classes;
