@@ -43,6 +43,7 @@ fn shorten(at: &str, table: &Value, sets: &mut BTreeSet<String>) {
             (Value::Object(_), _) => shorten(&full, value, sets),
             _ if full == "student.epochs" => drop(sets.insert(format!("{full}=2"))),
             (_, "epochs" | "constant_epochs") => drop(sets.insert(format!("{full}=1"))),
+            (_, "folds") => drop(sets.insert(format!("{full}=2"))),
             (_, "warmup_epochs") => drop(sets.insert(format!("{full}=0.0"))),
             _ => {}
         }

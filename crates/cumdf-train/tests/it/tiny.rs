@@ -98,6 +98,7 @@ pub(crate) fn corpus(dataset: &Dataset) -> Corpus {
 pub(crate) fn small(recipe: &str, epochs: u32) -> Vec<String> {
     edited(recipe, |key, last, value| match value {
         Value::Integer(_) if last == "epochs" => Some(epochs.to_string()),
+        Value::Integer(n) if last == "folds" => Some(n.min(&2).to_string()),
         Value::Integer(n) if key.starts_with("model.") && *n > 8 => Some("8".into()),
         Value::Integer(n) if last == "n_heads" && 8 % n != 0 => Some("4".into()),
         Value::Float(_) if last == "warmup_epochs" => Some("0.0".into()), // few epochs
@@ -157,11 +158,12 @@ fn walk(table: &Table, at: &str, see: &mut impl FnMut(&str, &Value)) {
 }
 
 /// CUMDF, small and quick.
-pub(crate) const SETS: [&str; 5] = [
+pub(crate) const SETS: [&str; 6] = [
     "model.hidden_dim=8",
     "model.n_heads=2",
     "model.ffn_dim=8",
     "teacher.epochs=2",
+    "teacher.folds=2",
     "student.epochs=3",
 ];
 
